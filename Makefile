@@ -1,0 +1,46 @@
+# make demo: train, distil, sample and report, in minutes on a CPU.   make test: the test suite.
+# Each target does all its own set-up; Python 3.11 or newer and make are all that is needed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-all lint bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/unison demo --out runs/demo --resume
+
+test: $(VENV)/.test
+	$(BIN)/pytest -n 2 --dist loadfile
+
+test-all: $(VENV)/.bench
+	$(BIN)/pytest -m "slow or not slow"
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/nelbo.py
+	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/sampler_step.py
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed')"
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per set of extras: installed once, again when the declarations change.
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench: $(VENV)/.%: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e ".[$(EXTRAS_$*)]"
+	touch $@
+
+EXTRAS_demo := plot
+EXTRAS_test := test
+EXTRAS_lint := dev,test
+EXTRAS_bench := test,plot,judge

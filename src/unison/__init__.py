@@ -1,0 +1,15 @@
+"""Language models that write many tokens at once: train, distil, decode, evaluate, serve.
+
+``unison.evaluate`` is the function; the room of the same name is reached by
+``from unison.evaluate import ...``.
+"""
+
+from importlib.metadata import version
+
+from unison.evaluate.text import evaluate
+from unison.generation import generate
+from unison.recipes.run import load
+
+__version__ = version("unison")
+
+__all__ = ["__version__", "evaluate", "generate", "load"]

@@ -1,0 +1,1 @@
+"""How do people call it? One thin file per verb."""

@@ -1,0 +1,52 @@
+"""The ``unison`` command: finds the verb, turns expected errors into one line and exit code 2."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from unison.cli import demo, distil, doctor, evaluate, generate, train
+from unison.cli.suggest import nearest
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "train": train.run,
+    "distil": distil.run,
+    "generate": generate.run,
+    "evaluate": evaluate.run,
+    "demo": demo.run,
+    "doctor": doctor.run,
+}
+
+_MODULES = {"train": train, "distil": distil, "generate": generate, "evaluate": evaluate,
+            "demo": demo, "doctor": doctor}  # fmt: skip
+
+EXIT_USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else EXIT_USAGE
+    verb, *rest = arguments
+    if verb not in VERBS:
+        return _fail(f"unknown verb {verb!r}{nearest(verb, VERBS)}; see unison --help.")
+    try:
+        VERBS[verb](rest)
+    except (ValueError, OSError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("unison: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def usage() -> str:
+    """Return the overview of verbs."""
+    lines = [f"  {name:10}{(_MODULES[name].__doc__ or '').split(': ', 1)[-1].splitlines()[0]}"
+             for name in VERBS]  # fmt: skip
+    return "\n".join(["usage: unison VERB [OPTIONS]", "", *lines, "", "unison VERB --help"])
+
+
+def _fail(message: str) -> int:
+    print(f"unison: error: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_USAGE

@@ -1,0 +1,178 @@
+"""What do all verbs share? Parsing with tyro, JSON on stdout, progress on stderr."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from unison.cli.suggest import nearest
+from unison.types import Estimate
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T")
+F = TypeVar("F", bound="DataclassInstance")
+
+Flat = tyro.conf.arg(name="")  # a nested configuration whose flags carry no prefix
+console = Console(stderr=True)
+
+
+def parse(default: F, verb: str, arguments: list[str]) -> F:
+    """Parse arguments into a dataclass, starting from its default.
+
+    Raises:
+        ValueError: A flag is unknown; the message suggests the nearest one.
+        SystemExit: Help was printed (code 0), or a value does not fit its flag (code 2).
+    """
+    parser = partial(
+        tyro.cli,
+        type(default),
+        prog=f"unison {verb}",
+        default=default,
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
+    )
+    parsed, unknown = parser(args=arguments, return_unknown_args=True)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        raise ValueError(
+            f"unknown option {flag!r}{nearest(flag, _flags(parser))}; see unison {verb} --help."
+        )
+    return parsed
+
+
+def parse_with(flags: F, config: T, verb: str, arguments: list[str]) -> tuple[F, T]:
+    """Parse a verb's own flags and, beside them without prefix, those of a configuration.
+
+    Args:
+        flags: The verb's own flags, a dataclass; its docstring is the help.
+        config: The configuration, a dataclass.
+        verb: For messages.
+        arguments: What to parse.
+
+    Raises:
+        ValueError: A flag is unknown, or a value is out of range.
+    """
+    mine = {f.name for f in dataclasses.fields(flags)}
+    twin = concrete(config, leave_out=mine)
+    own = [(f.name, f.type, _field(getattr(flags, f.name))) for f in dataclasses.fields(flags)]
+    both = dataclasses.make_dataclass("Flags", [*own, ("config", Annotated[twin, Flat], twin())])
+    both.__doc__ = type(flags).__doc__
+    parsed: Any = parse(both(), verb, arguments)
+    chosen = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(flags)}
+    return type(flags)(**chosen), restored(parsed.config, config)
+
+
+def _flags(parser: Callable[..., Any]) -> list[str]:
+    """Return every flag of a parser, as its help names them."""
+    help_text = io.StringIO()
+    with contextlib.redirect_stdout(help_text), contextlib.suppress(SystemExit):
+        parser(args=["--help"])
+    return sorted(set(re.findall(r"--[a-z][a-z0-9.-]*", help_text.getvalue())))
+
+
+def concrete(default: Any, leave_out: Collection[str] = ()) -> Any:
+    """Return the same configuration as a dataclass whose open fields have their value's type.
+
+    tyro renders flags from annotations; a field annotated with a protocol would get none.
+
+    Args:
+        default: A dataclass.
+        leave_out: Fields that get no flag because the verb has one of that name.
+    """
+    kind = type(default)
+    fields = [
+        (f.name, _type_of(f, getattr(default, f.name)), _field(getattr(default, f.name)))
+        for f in dataclasses.fields(kind)
+        if f.name not in leave_out
+    ]
+    twin = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
+    twin.__doc__ = kind.__doc__
+    return twin
+
+
+def _field(value: Any) -> Any:
+    return dataclasses.field(default_factory=lambda: value)
+
+
+def restored(twin: Any, default: T) -> T:
+    """Return a configuration parsed through ``concrete``; its own validation runs here."""
+    parsed = {f.name: getattr(twin, f.name) for f in dataclasses.fields(twin)}
+    return dataclasses.replace(default, **parsed)  # pyright: ignore[reportArgumentType]
+
+
+def _type_of(field: dataclasses.Field[Any], value: Any) -> Any:
+    return type(value) if dataclasses.is_dataclass(value) else field.type
+
+
+def take_flag(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:
+    """Remove ``flag VALUE`` or ``flag=VALUE`` from arguments; return the value and the rest.
+
+    Raises:
+        ValueError: The flag has no value.
+    """
+    for i, argument in enumerate(arguments):
+        if argument == flag:
+            if i + 1 == len(arguments):
+                raise ValueError(f"{flag} needs a value.")
+            return arguments[i + 1], arguments[:i] + arguments[i + 2 :]
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2], arguments[:i] + arguments[i + 1 :]
+    return None, arguments
+
+
+def take_leading(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Remove a leading positional argument, if there is one."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], arguments[1:]
+    return None, arguments
+
+
+def emit(document: Any) -> None:
+    """Print one JSON document on stdout."""
+    print(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def jsonable(estimate: Estimate | None) -> dict[str, Any] | None:
+    """Return an estimate as the JSON the scripts' contract names."""
+    return None if estimate is None else estimate._asdict()
+
+
+def said(estimate: Estimate) -> str:
+    """Return an estimate as people read it, with its 95 % interval."""
+    return f"{estimate.value:.4g} ± {1.96 * estimate.stderr:.2g} {estimate.unit}"
+
+
+def progress() -> Progress:
+    """Return a progress bar on stderr."""
+    return Progress(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+def log(message: str) -> None:
+    """Print a line on stderr."""
+    print(message, file=sys.stderr)

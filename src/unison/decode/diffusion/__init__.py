@@ -1,0 +1,20 @@
+"""Diffusion strategies, by the name the command line and the server use.
+
+To add one: copy ``_skeleton.py`` next to this file and add one line below. The contract tests,
+the command line and the reference iterate this table.
+"""
+
+from unison.decode.api import Strategy
+from unison.decode.diffusion.ancestral import Ancestral
+from unison.decode.diffusion.first_hitting import FirstHitting
+from unison.decode.diffusion.greedy_tail import GreedyTail
+from unison.decode.diffusion.psi import Psi
+from unison.decode.diffusion.remdm import ReMDM
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    "ancestral": Ancestral,
+    "first_hitting": FirstHitting,
+    "greedy_tail": GreedyTail,
+    "psi": Psi,
+    "remdm": ReMDM,
+}

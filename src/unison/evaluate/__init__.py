@@ -1,0 +1,1 @@
+"""How good is it? Likelihood bounds, sample metrics, judges, reports."""

@@ -1,0 +1,122 @@
+"""How well does a model predict held-out text? Bounds with errors, in the units people compare."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unison.data import Split, evaluation_blocks
+from unison.objectives import BOUNDS, Batch, Objective
+from unison.prob import rng
+from unison.prob.rng import Key
+from unison.process import PROCESSES, Process
+from unison.types import Estimate, Mask, Network, Tokens
+
+Z95 = 1.959963984540054
+
+
+class Scored(NamedTuple):
+    """Summed losses of blocks of text.
+
+    Attributes:
+        nats: Per row, averaged over passes.
+        counts: Tokens per row.
+    """
+
+    nats: Float[Tensor, " N"]
+    counts: Float[Tensor, " N"]
+
+
+@torch.no_grad()
+def score(
+    process: Process,
+    network: Network,
+    blocks: tuple[Tokens, Mask],
+    *,
+    seed: int = 0,
+    passes: int = 1,
+    batch_size: int = 32,
+) -> Scored:
+    """Return the NELBO (exact NLL for an autoregressive model) of every block.
+
+    One time per row and pass, stratified over all rows of a pass; the same seed gives the same
+    noise, so two models scored alike are compared on common random numbers.
+
+    Args:
+        process: What the network undoes; it decides which bound applies.
+        network: In evaluation mode.
+        blocks: Tokens and which of them are real.
+        seed: Names the noise.
+        passes: Noise draws per block.
+        batch_size: Blocks per forward pass; does not change the noise.
+    """
+    bound = _bound(process)
+    tokens, valid = blocks
+    device = tokens.device
+    seeds = rng.rows(seed, 0, len(tokens)).to(device)
+    totals = torch.zeros(len(tokens), dtype=torch.float64, device=device)
+    for number in range(passes):
+        strata = rng.stratified(seed, number, len(tokens)).to(device)
+        for rows in torch.arange(len(tokens), device=device).split(batch_size):
+            padding = None if _num_padding(valid[rows]) == 0 else valid[rows]
+            batch = Batch(tokens[rows], strata[rows], padding)
+            losses = bound.losses(process, network, batch, Key(seeds[rows], number))
+            totals[rows] += losses.double().where(valid[rows], 0.0).sum(1)
+    return Scored(totals.cpu() / passes, valid.sum(1).double().cpu())
+
+
+def _num_padding(valid: Mask) -> int:
+    return int((~valid).sum())
+
+
+def per_token(scored: Scored) -> Estimate:
+    """Return the mean loss in nats per token.
+
+    The standard error treats rows as independent; stratified times make it an upper bound.
+    """
+    total, count = scored.nats.sum(), scored.counts.sum()
+    mean = total / count
+    n = len(scored.nats)
+    residual = scored.nats - mean * scored.counts
+    spread = (residual.square().sum() * n / max(1, n - 1)).sqrt() / count
+    return Estimate(float(mean), float(spread), n, "nats/token")
+
+
+def rescale(estimate: Estimate, factor: float, unit: str) -> Estimate:
+    """Return the estimate in another unit."""
+    return Estimate(estimate.value * factor, estimate.stderr * factor, estimate.n, unit)
+
+
+def report(scored: Scored, split: Split) -> dict[str, Estimate]:
+    """Return a score of a whole split as nats per token, bits per byte and character, perplexity.
+
+    Perplexity is the exponential of nats per token; its error is first order.
+    """
+    nats = per_token(scored)
+    tokens = float(scored.counts.sum())
+    bits = tokens / math.log(2)
+    likely = math.exp(nats.value)
+    return {
+        "bits_per_byte": rescale(nats, bits / split.num_bytes, "bits/byte"),
+        "bits_per_char": rescale(nats, bits / split.num_chars, "bits/char"),
+        "nats_per_token": nats,
+        "perplexity": Estimate(likely, nats.stderr * likely, nats.n, "per token"),
+    }
+
+
+def interval(estimate: Estimate) -> tuple[float, float]:
+    """Return the 95 % confidence interval."""
+    reach = Z95 * estimate.stderr
+    return estimate.value - reach, estimate.value + reach
+
+
+def split_blocks(split: Split, length: int, limit: int | None = None) -> tuple[Tokens, Mask]:
+    """Return every token of a split in blocks, or the first ``limit`` blocks."""
+    tokens, valid = evaluation_blocks(split, length)
+    return tokens[:limit], valid[:limit]
+
+
+def _bound(process: Process) -> Objective:
+    return next(BOUNDS[name] for name, kind in PROCESSES.items() if isinstance(process, kind))

@@ -1,0 +1,1 @@
+"""What is random? Keys, exact categorical draws, truncation, stratified times."""

@@ -1,0 +1,112 @@
+"""Which random number is it? A draw is a hash of (row seed, step, site, position), never a state.
+
+Each batch row owns a 64-bit seed; a row's draws do not depend on its neighbours, on the batch
+size or on how many draws another feature made, so results are batch-invariant and replayable.
+The hash is Philox4x32-10 (Salmon et al., 2011, doi:10.1145/2063384.2063405).
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+_LOW = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+SITE_ROWS = 0x7FFFFFF0  # derives row seeds
+SITE_PRIOR = 0x7FFFFFF1  # the driver's first canvas
+SITE_TIMES = 0x7FFFFFF2  # stratified times
+SITE_SHUFFLE = 0x7FFFFFF3  # which row gets which stratum
+
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class Key(NamedTuple):
+    """One random stream per batch row.
+
+    Attributes:
+        seed: Row seeds. Two rows with equal seeds see equal noise.
+        step: Decoding or training step, part of every draw's name.
+    """
+
+    seed: Int[Tensor, " B"]
+    step: int = 0
+
+    def at(self, step: int) -> "Key":
+        """Return the same streams at another step."""
+        return Key(self.seed, step)
+
+
+def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
+    """Philox4x32-10 on int64 tensors that hold 32-bit words.
+
+    Args:
+        counter: Four words, broadcastable against each other and the key.
+        key: Two words.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        high = c0 * _MULTIPLIERS[0]
+        low = c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (
+            ((low >> 32) & _LOW) ^ c1 ^ k0,
+            low & _LOW,
+            ((high >> 32) & _LOW) ^ c3 ^ k1,
+            high & _LOW,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+    return c0, c1, c2, c3
+
+
+def uniform(key: Key, site: int, length: int) -> Float[Tensor, "B {length}"]:
+    """Draw uniforms on the open interval (0, 1), float64, 53 random bits.
+
+    Args:
+        key: The streams to draw from.
+        site: Names the draw within a step; two draws of one step need two sites.
+        length: Draws per row. Position p's value does not depend on ``length``.
+    """
+    device = key.seed.device
+    pair = torch.arange((length + 1) // 2, device=device)
+    words = philox(
+        (
+            pair,
+            torch.tensor(site & _LOW, device=device),
+            torch.tensor(key.step & _LOW, device=device),
+            torch.tensor((key.step >> 32) & _LOW, device=device),
+        ),
+        ((key.seed & _LOW)[:, None], ((key.seed >> 32) & _LOW)[:, None]),
+    )
+    bits = torch.stack([words[0] << 21 ^ words[1] >> 11, words[2] << 21 ^ words[3] >> 11], dim=-1)
+    u = bits.flatten(1)[:, :length].double() * 2.0**-53
+    return u.clamp_(min=2.0**-54)
+
+
+def normal(key: Key, site: int, length: int) -> Float[Tensor, "B {length}"]:
+    """Draw standard normals, float64, by inverting the normal CDF."""
+    return torch.special.ndtri(uniform(key, site, length))
+
+
+def rows(seed: int, first: int, count: int) -> Int[Tensor, " {count}"]:
+    """Derive the seeds of rows ``first .. first + count - 1`` of the run named by ``seed``."""
+    index = torch.arange(first, first + count)
+    zero = torch.zeros_like(index)
+    words = philox(
+        (index & _LOW, (index >> 32) & _LOW, zero + SITE_ROWS, zero),
+        (zero + (seed & _LOW), zero + ((seed >> 32) & _LOW)),
+    )
+    return words[0] << 32 ^ words[1]
+
+
+def stratified(seed: int, step: int, count: int) -> Float[Tensor, " {count}"]:
+    """Draw ``count`` uniforms with exactly one in each of ``count`` equal strata, float64.
+
+    Which row gets which stratum is shuffled, so a slice of the global batch is no narrow band
+    of times. Every rank computes the same numbers and takes its slice.
+    """
+    key = Key(torch.tensor([seed]), step)
+    order = uniform(key, SITE_SHUFFLE, count)[0].argsort()
+    return (order + uniform(key, SITE_TIMES, count)[0]) / count

@@ -1,0 +1,60 @@
+"""What is a recipe? A training run, how it is distilled, and the text it was made for."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from unison.distil import METHODS, Distil
+from unison.objectives import OBJECTIVES
+from unison.train import Train
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named pair of runs.
+
+    Attributes:
+        train: The training run.
+        distil: The distillation that suits it.
+        text: Sources it was made for; any text may be given instead.
+        steps: Denoiser evaluations its model is sampled with by default.
+    """
+
+    train: Train
+    distil: Distil = field(default_factory=Distil)
+    text: tuple[str, ...] = ("python-docs",)
+    steps: int = 64
+
+
+def with_objective(recipe: Recipe, name: str) -> Recipe:
+    """Return the recipe with another family's objective and the attention that goes with it.
+
+    Raises:
+        ValueError: The objective is unknown.
+    """
+    if name not in OBJECTIVES:
+        raise ValueError(f"unknown objective {name!r}; known: {', '.join(OBJECTIVES)}.")
+    if isinstance(recipe.train.objective, OBJECTIVES[name]):
+        return recipe
+    causal = OBJECTIVES[name].process == "sequential"
+    timed = OBJECTIVES[name].process == "uniform"
+    model = dataclasses.replace(
+        recipe.train.model,
+        attention="causal" if causal else "bidirectional",
+        time="adaln" if timed else "none",
+    )
+    train = dataclasses.replace(recipe.train, objective=OBJECTIVES[name](), model=model)
+    return dataclasses.replace(recipe, train=train)
+
+
+def with_method(config: Distil, process: str) -> Distil:
+    """Return the distillation with the method for a model's process.
+
+    Raises:
+        ValueError: No method distils that process.
+    """
+    if config.method.process == process:
+        return config
+    fitting = [kind for kind in METHODS.values() if kind.process == process]
+    if not fitting:
+        raise ValueError(f"no distillation method for the {process} process.")
+    return dataclasses.replace(config, method=fitting[0]())

@@ -1,0 +1,235 @@
+"""How does a configuration become a finished run? The rooms below, put together once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from unison import files, language_model
+from unison.distil import Distil
+from unison.distil import run as distillation
+from unison.evaluate import likelihood
+from unison.language_model import Defaults, LanguageModel
+from unison.process import Sequential, Uniform
+from unison.train import (
+    Event,
+    Hooks,
+    Prepared,
+    Train,
+    TrainError,
+    checkpoint,
+    fit,
+    folder,
+    log,
+    prepare,
+)
+from unison.train.config import Data
+from unison.train.setup import device_of
+from unison.train.step import uses_bfloat16
+from unison.types import Estimate
+
+Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run leaves behind.
+
+    Attributes:
+        folder: The run, which is also a model directory.
+        steps: Optimiser steps done.
+        skipped: Steps whose gradient was not finite.
+        held_out: The averaged weights' loss on held-out text at the end, nats per token.
+        bits_per_byte: The same, per byte of text.
+    """
+
+    folder: Path
+    steps: int
+    skipped: int
+    held_out: Estimate | None
+    bits_per_byte: Estimate | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run lives and on what it runs.
+
+    Attributes:
+        out: Folder of the run; must be new or empty unless ``resume``.
+        resume: Go on with what is in ``out``, exactly; starts afresh if there is nothing.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    out: Path
+    resume: bool = False
+    device: str = "auto"
+
+
+def load(path: str | Path | None = None, device: str = "auto") -> LanguageModel:
+    """Load a model directory or a run; without a path, the newest finished run under ``runs/``.
+
+    Raises:
+        ValueError: There is no such model, or it is damaged.
+    """
+    found = folder.newest_finished(Path("runs")) if path is None else Path(path)
+    return language_model.load(found, device_of(device))
+
+
+def train(
+    config: Train,
+    text: Sequence[str],
+    place: Place,
+    *,
+    steps: int = 64,
+    observe: Sequence[Observer] = (),
+) -> Finished:
+    """Train a model on text.
+
+    Args:
+        config: The run.
+        text: Files, folders or built-in corpora.
+        place: Where the run lives.
+        steps: Denoiser evaluations the model is sampled with by default.
+        observe: Called after every step.
+
+    Raises:
+        ValueError: The text, the settings or the folder cannot be used.
+        OSError: A file cannot be written.
+    """
+    prepared = prepare(config, text, device_of(place.device))
+    folder.claim(place.out, place.resume, "train", config, list(text))
+    causal = isinstance(prepared.process, Sequential)
+    length = config.model.max_length
+    result = LanguageModel(
+        prepared.network,
+        prepared.process,
+        prepared.corpus.tokenizer,
+        Defaults("left_to_right" if causal else "ancestral", steps, length),
+        {"train": folder.plain(config), "text": list(text)},
+    )
+    return _finish(config, prepared, result, place.out, observe)
+
+
+def distil(
+    config: Distil,
+    run: str | Path,
+    place: Place,
+    *,
+    text: Sequence[str] = (),
+    observe: Sequence[Observer] = (),
+) -> Finished:
+    """Distil a trained model into one that needs fewer steps.
+
+    Args:
+        config: The distillation.
+        run: The run whose model is distilled.
+        place: Where the new run lives.
+        text: Text to distil on; that of the base run if empty.
+        observe: Called after every step.
+
+    Raises:
+        ValueError: The model, the text, the settings or the folder cannot be used.
+        OSError: A file cannot be written.
+    """
+    base = load(run, place.device)
+    distillation.check(config, base)
+    data, sources = text_of(base, text)
+    corpus = distillation.corpus_of(base, data, sources, Path(run))
+    prepared, refresh = distillation.prepare(config, base, corpus)
+    folder.claim(place.out, place.resume, "distil", config, [str(run), *sources])
+    strategy = "greedy_tail" if isinstance(base.process, Uniform) else base.defaults.strategy
+    result = replace(
+        base,
+        defaults=replace(base.defaults, strategy=strategy, steps=config.steps),
+        notes={**base.notes, "distil": folder.plain(config)},
+    )
+    settings = distillation.as_train(config, base)
+    return _finish(settings, prepared, result, place.out, observe, refresh)
+
+
+def text_of(base: LanguageModel, text: Sequence[str]) -> tuple[Data, tuple[str, ...]]:
+    """Return how and from where the base model's text was read.
+
+    Raises:
+        TrainError: The model does not say and no text is given.
+    """
+    made = base.notes.get("train", {}).get("data", {})
+    sources = tuple(text) or tuple(base.notes.get("text", ()))
+    if not sources:
+        raise TrainError("this model does not say what it was trained on; give --text.")
+    known = {name: made[name] for name in ("holdout", "split") if name in made}
+    return Data(**known), sources
+
+
+def _finish(
+    config: Train,
+    prepared: Prepared,
+    result: LanguageModel,
+    out: Path,
+    observe: Sequence[Observer],
+    prepare_step: Callable[[int], None] = lambda step: None,
+) -> Finished:
+    """Run the loop with logs and evaluation, then leave the averaged weights in ``out``."""
+    checkpoint.sweep(out)
+    first = checkpoint.newest_step(out)
+    log.rewind(out, first)
+    observers = [*_logs(config, out, first), *observe]
+    hooks = Hooks(
+        evaluate=_held_out(config, prepared),
+        keep_best=lambda: _keep_best(result, out),
+        observe=lambda event: _tell(observers, event),
+        prepare_step=prepare_step,
+    )
+    state = fit(config, prepared, out, hooks)
+    state.parts.average.swap(prepared.network)
+    prepared.network.eval()
+    language_model.save(result, out)
+    held_out = state.evaluation
+    in_bits = None
+    if held_out is not None:
+        in_bits = likelihood.rescale(held_out, prepared.bits_per_byte, "bits/byte")
+    return Finished(out, state.step, state.skipped, held_out, in_bits)
+
+
+def _tell(observers: Sequence[Observer], event: Event) -> None:
+    for observer in observers:
+        observer(event)
+
+
+def _logs(config: Train, out: Path, first: int) -> list[Observer]:
+    tokens = config.batch_size * config.model.max_length
+    observers: list[Observer] = [log.writer(out, config.log_every, tokens)]
+    if config.tensorboard:
+        observers.append(log.tensorboard(out, config.log_every, first))
+    return observers
+
+
+def _held_out(config: Train, prepared: Prepared) -> Callable[[], Estimate]:
+    """Return a function that scores the network on the same blocks and noise every time."""
+    device = next(prepared.network.parameters()).device
+    tokens, valid = likelihood.split_blocks(
+        prepared.corpus.valid, config.model.max_length, config.eval_blocks
+    )
+    blocks = tokens.to(device), valid.to(device)
+
+    def measure() -> Estimate:
+        bfloat16 = uses_bfloat16(config, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            scored = likelihood.score(
+                prepared.process,
+                prepared.network,
+                blocks,
+                seed=config.seed,
+                batch_size=config.micro_batch or config.batch_size,
+            )
+        return likelihood.per_token(scored)
+
+    return measure
+
+
+def _keep_best(result: LanguageModel, out: Path) -> None:
+    """Replace ``checkpoints/best``: a model directory with the lowest held-out loss so far."""
+    best = out / "checkpoints" / "best"
+    best.parent.mkdir(exist_ok=True)
+    files.replace_folder(best, lambda temporary: language_model.save(result, temporary))

@@ -1,0 +1,141 @@
+"""What is a training run? Frozen dataclasses, validated whole before any work starts."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from unison.data import TokenizerSpec
+from unison.models import PRESETS, TransformerConfig
+from unison.objectives import Duo, Objective
+from unison.process import SCHEDULES
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class TrainError(ValueError):
+    """A run that cannot start or go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """How text becomes blocks of tokens.
+
+    Attributes:
+        tokenizer: Byte, character, BPE, or an existing one.
+        holdout: Share of the text, by document, that is held out for evaluation.
+        split: Where one document of a text file ends.
+    """
+
+    tokenizer: TokenizerSpec = field(default_factory=TokenizerSpec)
+    holdout: float = 0.05
+    split: Literal["auto", "file", "blank", "line"] = "auto"
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How weights move.
+
+    Attributes:
+        name: AdamW, or Muon for the hidden matrices with AdamW for the rest.
+        lr: Peak learning rate of AdamW.
+        muon_lr: Peak learning rate of Muon, in AdamW's units (its update is rescaled to match).
+        beta1: Decay of the gradient's average.
+        beta2: Decay of the squared gradient's average.
+        eps: Floor under the root of the squared gradient's average.
+        weight_decay: Decoupled decay.
+        warmup: Steps of linear warm-up.
+        schedule: Learning rate after the warm-up.
+        final: Share of the peak rate left at the last step of a decaying schedule.
+        clip: Largest norm of the gradient of the mean loss.
+    """
+
+    name: Literal["adamw", "muon"] = "adamw"
+    lr: float = 3e-4
+    muon_lr: float = 3e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    warmup: int = 2500
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    final: float = 0.1
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "muon_lr", "eps", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"optimizer.{name} must be above 0, got {getattr(self, name)}.")
+        for name in ("weight_decay", "warmup"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"optimizer.{name} must be at least 0, got {getattr(self, name)}.")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"optimizer.{name} must be in [0, 1), got {getattr(self, name)}.")
+        if not 0 <= self.final <= 1:
+            raise ValueError(f"optimizer.final must be in [0, 1], got {self.final}.")
+
+
+@dataclass(frozen=True)
+class Train:
+    """One training run.
+
+    Attributes:
+        model: Shape of the network; vocabulary sizes are taken from the tokenizer.
+        objective: What is minimised; it also names the process.
+        schedule: Noise schedule.
+        data: How text becomes tokens.
+        optimizer: How weights move.
+        steps: Optimiser steps.
+        batch_size: Blocks per step, over all devices and micro-batches.
+        micro_batch: Blocks per forward pass; ``None`` for the whole batch at once.
+        ema: Decay of the weights' average, which is what is evaluated and kept. 0 for none.
+        precision: Arithmetic of the network: bfloat16 autocast on a GPU, float32 on a CPU.
+        eval_every: Steps between evaluations on held-out text.
+        eval_blocks: Held-out blocks per evaluation, the same ones every time.
+        save_every: Steps between checkpoints.
+        keep: Newest checkpoints that stay on disk; the best one always does.
+        log_every: Steps between lines of the log.
+        tensorboard: Also write TensorBoard event files (extra ``track``).
+        max_skipped: Steps in a row with a non-finite gradient before the run stops.
+        seed: Names every random number of the run.
+    """
+
+    model: TransformerConfig = field(default_factory=lambda: PRESETS["tiny"])
+    objective: Objective = field(default_factory=Duo)
+    schedule: str = "log_linear"
+    data: Data = field(default_factory=Data)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    steps: int = 1000
+    batch_size: int = 16
+    micro_batch: int | None = None
+    ema: float = 0.9999
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    eval_every: int = 200
+    eval_blocks: int = 128
+    save_every: int = 200
+    keep: int = 2
+    log_every: int = 10
+    tensorboard: bool = False
+    max_skipped: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch_size", "eval_every", "eval_blocks", "save_every", "keep",
+                    "log_every", "max_skipped")  # fmt: skip
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.micro_batch is not None and not 1 <= self.micro_batch <= self.batch_size:
+            raise ValueError(
+                f"micro_batch must be in [1, batch_size={self.batch_size}], got {self.micro_batch}."
+            )
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema}.")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {self.schedule!r}; known: {', '.join(SCHEDULES)}.")
+        causal = self.model.attention == "causal"
+        if causal != (self.objective.process == "sequential"):
+            raise ValueError(
+                f"objective with a {self.objective.process} process and "
+                f"model.attention={self.model.attention!r} do not fit: the autoregressive "
+                "objective, and no other, needs model.attention='causal'."
+            )

@@ -1,0 +1,153 @@
+"""How does a run go from its first step to its last, through kills and bad gradients?"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from unison.data import batch
+from unison.train import checkpoint, optim
+from unison.train.checkpoint import Parts
+from unison.train.config import Train, TrainError
+from unison.train.ema import Average
+from unison.train.setup import Prepared
+from unison.train.step import Learner, Outcome, take
+from unison.types import Estimate
+
+
+class Event(NamedTuple):
+    """What observers see after a step.
+
+    Attributes:
+        step: Steps done.
+        outcome: Loss and gradient norm of the step.
+        lr_share: Learning rate as a share of its peak.
+        seconds: Wall time of the step.
+        evaluation: Held-out loss in nats per token, when this step evaluated.
+        bits_per_byte: The same per byte of text.
+    """
+
+    step: int
+    outcome: Outcome
+    lr_share: float
+    seconds: float
+    evaluation: Estimate | None = None
+    bits_per_byte: float | None = None
+
+
+class State(NamedTuple):
+    """What a run ends with.
+
+    Attributes:
+        parts: Weights, averages and optimisers.
+        step: Steps done.
+        skipped: Steps whose gradient was not finite.
+        best: Lowest held-out loss seen, nats per token.
+        evaluation: The last held-out loss.
+    """
+
+    parts: Parts
+    step: int
+    skipped: int
+    best: float
+    evaluation: Estimate | None
+
+
+class Hooks(NamedTuple):
+    """What the caller plugs in.
+
+    Attributes:
+        evaluate: Held-out loss in nats per token; called with the averaged weights in place.
+        keep_best: Called, with the averaged weights in place, when that loss is the lowest yet.
+        observe: Called after every step; cannot change the run.
+        prepare_step: Called before every step with its number; may refresh frozen networks.
+    """
+
+    evaluate: Callable[[], Estimate]
+    keep_best: Callable[[], None]
+    observe: Callable[[Event], None]
+    prepare_step: Callable[[int], None] = lambda step: None
+
+
+def fit(config: Train, prepared: Prepared, folder: Path, hooks: Hooks) -> State:
+    """Train until ``config.steps``, starting from the newest checkpoint in ``folder`` if any.
+
+    A run killed at any moment and started again gives, on the same machine, bit for bit what it
+    would have given without the kill: every random number and the data order are functions of
+    (seed, step), and everything else is in the checkpoint.
+
+    Raises:
+        TrainError: The gradient stayed non-finite, or a checkpoint cannot be read.
+    """
+    network = prepared.network.train()
+    average, optimizers = Average(network, config.ema), optim.make(network, config.optimizer)
+    parts = Parts(network, average, optimizers, prepared.frozen)
+    learner = Learner(network, prepared.process, prepared.objective, optimizers)
+    device = next(network.parameters()).device
+    state = _resume(parts, folder)
+    in_a_row = 0
+    while state.step < config.steps:
+        began = time.perf_counter()
+        hooks.prepare_step(state.step)
+        blocks = batch(
+            prepared.corpus.train.tokens,
+            config.model.max_length,
+            prepared.stream.indices(state.step),
+        )
+        outcome = take(learner, config, blocks.to(device), state.step)
+        in_a_row = in_a_row + 1 if outcome.skipped else 0
+        if in_a_row >= config.max_skipped:
+            raise TrainError(_explain(config, state.step, outcome))
+        parts.average.update(network, state.step)
+        state = state._replace(step=state.step + 1, skipped=state.skipped + outcome.skipped)
+        share = optim.rate(config.optimizer, state.step - 1, config.steps)
+        last = state.step == config.steps
+        evaluation = None
+        if last or state.step % config.eval_every == 0:
+            state = evaluate(state, hooks)
+            evaluation = state.evaluation
+        seconds = time.perf_counter() - began
+        in_bits = None if evaluation is None else evaluation.value * prepared.bits_per_byte
+        hooks.observe(Event(state.step, outcome, share, seconds, evaluation, in_bits))
+        if last or state.step % config.save_every == 0:
+            _save(state, folder, config.keep)
+    return state
+
+
+def evaluate(state: State, hooks: Hooks) -> State:
+    """Score the averaged weights on held-out text and keep them if they are the best yet."""
+    network, average = state.parts.network, state.parts.average
+    average.swap(network)
+    network.eval()
+    result = hooks.evaluate()
+    if result.value < state.best:
+        hooks.keep_best()
+        state = state._replace(best=result.value)
+    network.train()
+    average.swap(network)
+    return state._replace(evaluation=result)
+
+
+def _resume(parts: Parts, folder: Path) -> State:
+    state = State(parts, 0, 0, float("inf"), None)
+    saved = checkpoint.existing(folder / "checkpoints")
+    if not saved:
+        return state
+    meta = checkpoint.read(saved[-1], parts)
+    evaluation = Estimate(*meta["evaluation"]) if meta["evaluation"] else None
+    return State(parts, meta["step"], meta["skipped"], meta["best"], evaluation)
+
+
+def _save(state: State, folder: Path, keep: int) -> None:
+    meta = {"skipped": state.skipped, "best": state.best, "evaluation": state.evaluation}
+    checkpoint.write(folder / "checkpoints", state.step, state.parts, meta)
+    checkpoint.prune(folder / "checkpoints", keep)
+
+
+def _explain(config: Train, step: int, outcome: Outcome) -> str:
+    return (
+        f"stopped at step {step}: {config.max_skipped} steps in a row had a non-finite gradient "
+        f"(loss {outcome.loss}, gradient norm {outcome.grad_norm}). The last good state is in "
+        "checkpoints/. Lower optimizer.lr, lengthen optimizer.warmup or use precision=float32, "
+        "then resume."
+    )

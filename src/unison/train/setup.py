@@ -1,0 +1,115 @@
+"""What must exist before the first step? Corpus, tokenizer, network: checked whole, then built."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from unison.data import BlockStream, Corpus
+from unison.data import prepare as prepare_corpus
+from unison.models import Transformer, TransformerConfig
+from unison.objectives import Loss
+from unison.process import PROCESSES, Process, Sequential, Uniform, make_schedule
+from unison.process.absorbing import Absorbing
+from unison.train.config import Train, TrainError
+
+
+class Prepared(NamedTuple):
+    """A run that can start.
+
+    Attributes:
+        corpus: Tokens, tokenizer and sizes.
+        stream: Which blocks each step reads.
+        process: The corruption.
+        network: What is trained.
+        objective: What is minimised.
+        frozen: Networks the objective compares with, by name; saved with the run.
+    """
+
+    corpus: Corpus
+    stream: BlockStream
+    process: Process
+    network: Transformer
+    objective: Loss
+    frozen: Mapping[str, nn.Module] = MappingProxyType({})
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of held-out text that one nat per token amounts to."""
+        valid = self.corpus.valid
+        return valid.num_tokens / valid.num_bytes / math.log(2)
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` prefers a GPU.
+
+    Raises:
+        TrainError: The device is absent or its name is not understood.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise TrainError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N.") from None
+    absent = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if absent or device.type not in ("cpu", "cuda"):
+        raise TrainError(
+            f"device {name!r} is not available here; "
+            f"{torch.cuda.device_count()} CUDA devices were found. Use auto or cpu."
+        )
+    return device
+
+
+def make_process(name: str, vocab_size: int, schedule: str) -> Process:
+    """Return the process of that name."""
+    if PROCESSES[name] is Sequential:
+        return Sequential(vocab_size)
+    if PROCESSES[name] is Uniform:
+        return Uniform(vocab_size, make_schedule(schedule))
+    return Absorbing(vocab_size, make_schedule(schedule))
+
+
+def prepare(
+    config: Train, sources: Sequence[str], device: torch.device, cache: Path | None = None
+) -> Prepared:
+    """Read the corpus and build the network.
+
+    Raises:
+        ValueError: The corpus or the settings cannot be used; nothing was written to the run.
+    """
+    corpus = prepare_corpus(
+        sources,
+        config.data.tokenizer,
+        cache=cache,
+        holdout=config.data.holdout,
+        seed=config.seed,
+        split=config.data.split,
+    )
+    stream = BlockStream.over(
+        corpus.train.tokens, config.model.max_length, config.batch_size, config.seed
+    )
+    process = make_process(config.objective.process, corpus.tokenizer.vocab_size, config.schedule)
+    shape = sized(config.model, process)
+    torch.manual_seed(config.seed)
+    return Prepared(corpus, stream, process, Transformer(shape).to(device), config.objective)
+
+
+def sized(shape: TransformerConfig, process: Process) -> TransformerConfig:
+    """Return the shape with the vocabulary sizes of a process filled in.
+
+    Raises:
+        TrainError: The shape states other sizes.
+    """
+    for name, wanted in (("vocab_size", process.vocab_size), ("num_states", process.num_states)):
+        if getattr(shape, name) not in (0, wanted):
+            raise TrainError(
+                f"model.{name}={getattr(shape, name)}, but tokenizer and process need {wanted}; "
+                "leave it out."
+            )
+    return dataclasses.replace(shape, vocab_size=process.vocab_size, num_states=process.num_states)

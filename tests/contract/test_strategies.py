@@ -1,0 +1,285 @@
+"""Every strategy in the table, held to the promises it declares, on every process it can undo."""
+
+import dataclasses
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from oracle.decoding import random_tables
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from unison.decode import STRATEGIES, Canvas, decode, start
+from unison.prob import categorical, rng
+from unison.prob.rng import Key
+from unison.process import PROCESSES
+from unison.types import Law
+
+VOCAB, LENGTH = 3, 3
+
+# Small settings that reach every branch of a strategy.
+SETTINGS = {
+    "ancestral": [{"steps": 1}, {"steps": 3}],
+    "first_hitting": [{}],
+    "greedy_tail": [{"steps": 1}, {"steps": 3}],
+    "left_to_right": [{}],
+    "psi": [
+        {"steps": 3, "mode": "renoise"},
+        {"steps": 3, "mode": "cap", "eta": 0.5},
+        {"steps": 4, "mode": "constant", "kappa": 0.5, "high": 0.25, "middle": 0.5},
+        {"steps": 4, "mode": "remdm", "eta": 0.2, "high": 0.5, "middle": 0.25, "profile": "loop"},
+    ],
+    "remdm": [
+        {"steps": 3, "mode": "cap", "eta": 0.5},
+        {"steps": 3, "mode": "rescale", "eta": 0.5},
+        {"steps": 4, "mode": "conf"},
+        {"steps": 4, "mode": "loop", "t_on": 0.5, "t_off": 0.25, "alpha_on": 0.6, "eta": 0.5},
+    ],
+}
+
+# At least one refused value for every field.
+NAN = float("nan")
+REFUSED = {
+    "ancestral": [{"steps": 0}],
+    "first_hitting": [],
+    "greedy_tail": [{"steps": 0}, {"last": 0.0}, {"last": 1.0}, {"last": NAN}],
+    "left_to_right": [],
+    "psi": [
+        {"steps": 0},
+        {"mode": "rescaled"},
+        {"kappa": 1.5},
+        {"kappa": NAN},
+        {"eta": -0.1},
+        {"high": 1.5},
+        {"middle": 0.6, "high": 0.5},
+        {"profile": "constant"},
+        {"alpha_on": 1.0},
+        {"steps": 2, "profile": "loop", "high": 0.0, "middle": 0.5},
+        {"steps": 2, "profile": "loop", "high": 0.5, "middle": 0.5},
+    ],
+    "remdm": [
+        {"steps": 0},
+        {"mode": "max"},
+        {"eta": 1.1},
+        {"eta": NAN},
+        {"t_on": 1.0},
+        {"t_off": 0.0},
+        {"t_off": 0.7, "t_on": 0.6},
+        {"alpha_on": 0.0},
+        {"steps": 4, "mode": "loop", "t_off": 0.05},
+    ],
+}
+
+names = pytest.mark.parametrize("name", STRATEGIES)
+cases = pytest.mark.parametrize(
+    ("name", "settings", "kind"),
+    [
+        pytest.param(name, settings, kind, id=f"{name}-{i}-{kind}")
+        for name, cls in STRATEGIES.items()
+        for i, settings in enumerate(SETTINGS[name])
+        for kind in cls.processes
+    ],
+)
+
+
+@pytest.fixture
+def toy(as_denoiser, seed):
+    """A process and a random denoiser for it that looks at the whole canvas and the time."""
+
+    def build(kind):
+        process = PROCESSES[kind](VOCAB)
+        states = max(process.num_states, VOCAB)
+        return process, as_denoiser(random_tables(states, VOCAB, LENGTH, seed))
+
+    return build
+
+
+def every_canvas(process, key=None):
+    """Each pattern of given tokens and holes, 4^3 in all, holes filled from the prior."""
+    marks = torch.cartesian_prod(*[torch.arange(VOCAB + 1)] * LENGTH)
+    given = marks != VOCAB
+    key = key or Key(rng.rows(0, 0, len(marks)))
+    return start(process, torch.where(given, marks, 0), given, key), key
+
+
+def row(x, i):
+    return type(x)(*(None if v is None else v[i : i + 1] for v in x))
+
+
+def leaves(x):
+    """The tensors of a canvas, whatever its memory is made of."""
+    if isinstance(x, torch.Tensor):
+        return [x]
+    return [leaf for part in x for leaf in leaves(part)] if isinstance(x, tuple) else []
+
+
+def same(a, b):
+    pairs = zip(leaves(a), leaves(b), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+@names
+def test_declares_itself(name):
+    cls = STRATEGIES[name]
+    assert dataclasses.is_dataclass(cls)
+    assert cls.__dataclass_params__.frozen
+    assert isinstance(cls.law, Law)
+    assert cls.processes
+    assert set(cls.processes) <= set(PROCESSES)
+    doc = inspect.getdoc(cls)
+    assert "arXiv:" in doc or "doi:" in doc
+    assert "Law:" in doc
+    assert all(f"{field.name}:" in doc for field in dataclasses.fields(cls))
+    assert sys.modules[cls.__module__].__doc__
+
+
+@names
+def test_a_promise_comes_with_an_oracle(name):
+    if STRATEGIES[name].law is not Law.BIASED:
+        tests = Path(__file__).parents[1].glob("**/test_*.py")
+        assert any(re.search(rf"def test_{name}_follows", test.read_text()) for test in tests)
+
+
+@names
+def test_defaults_are_valid(name):
+    assert STRATEGIES[name]().budget(8) >= 1
+
+
+@names
+def test_a_misspelt_option_is_refused(name):
+    with pytest.raises(TypeError, match="stepz"):
+        STRATEGIES[name](stepz=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [(n, s) for n, values in REFUSED.items() for s in values], ids=str
+)
+def test_an_invalid_value_is_refused_by_name(name, settings):
+    """The message says which field, what was seen and what is allowed.
+
+    Set after construction: in tests beartype would refuse a wrong Literal before we can.
+    """
+    strategy = STRATEGIES[name]()
+    for field, value in settings.items():
+        object.__setattr__(strategy, field, value)
+    with pytest.raises(ValueError, match=r"must|needed|needs") as refusal:
+        strategy.__post_init__()
+    message, field = str(refusal.value), next(iter(settings))
+    assert field in message
+    assert str(settings[field]) in message
+
+
+@names
+def test_every_field_refuses_something(name):
+    fields = {field.name for field in dataclasses.fields(STRATEGIES[name])}
+    assert fields == {next(iter(settings)) for settings in REFUSED[name]}
+
+
+@cases
+def test_finishes_with_text_within_its_budget(name, settings, kind, toy):
+    strategy, (process, denoise) = STRATEGIES[name](**settings), toy(kind)
+    canvas, key = every_canvas(process)
+    decoded = decode(strategy, process, denoise, canvas, key)
+    assert ((decoded.tokens >= 0) & (decoded.tokens < VOCAB)).all()
+    assert (decoded.nfe <= strategy.budget(LENGTH)).all()
+
+
+@cases
+def test_never_rewrites_what_was_given(name, settings, kind, toy):
+    strategy, (process, denoise) = STRATEGIES[name](**settings), toy(kind)
+    canvas, key = every_canvas(process)
+    seen = []
+    decoded = decode(
+        strategy, process, denoise, canvas, key, lambda _, now, info: seen.append((now, info))
+    )
+    assert torch.equal(decoded.tokens[canvas.given], canvas.tokens[canvas.given])
+    for now, info in seen:
+        assert torch.equal(now.tokens[canvas.given], canvas.tokens[canvas.given])
+        assert not (info.changed & canvas.given).any()
+
+
+@cases
+def test_a_finished_canvas_costs_nothing(name, settings, kind, toy):
+    process, denoise = toy(kind)
+    canvas, key = every_canvas(process)
+    nfe = decode(STRATEGIES[name](**settings), process, denoise, canvas, key).nfe
+    complete = canvas.given.all(1)
+    assert (nfe[complete] == 0).all()
+    assert (nfe[~complete] > 0).all()
+
+
+@cases
+def test_a_row_does_not_see_its_batch(name, settings, kind, toy):
+    strategy, (process, denoise) = STRATEGIES[name](**settings), toy(kind)
+    canvas, key = every_canvas(process)
+    together = decode(strategy, process, denoise, canvas, key)
+    for i in range(0, len(key.seed), 5):  # 5 is coprime to 4: every pattern of holes occurs
+        alone = decode(strategy, process, denoise, row(canvas, i), Key(key.seed[i : i + 1]))
+        assert same(alone, row(together, i))
+
+
+@cases
+def test_a_given_mask_id_is_padding_and_ends_no_run_early(name, settings, kind, toy):
+    """Padding may hold any token, the mask among them: it is never filled nor waited for."""
+    strategy, (process, denoise) = STRATEGIES[name](**settings), toy(kind)
+    if process.num_states == process.vocab_size:
+        pytest.skip("no mask in this process")
+    tokens = torch.tensor([[process.mask_id, process.mask_id, 1]]).expand(64, -1)
+    given = torch.tensor([[False, True, True]]).expand(64, -1)
+    decoded = decode(strategy, process, denoise, Canvas(tokens, given), Key(rng.rows(0, 0, 64)))
+    assert (decoded.tokens[:, 0] < VOCAB).all()
+    assert torch.equal(decoded.tokens[:, 1:], tokens[:, 1:])
+
+
+@cases
+def test_a_step_is_pure(name, settings, kind, toy):
+    """Equal arguments give equal results, and no argument is written to; also mid-run."""
+    strategy, (process, denoise) = STRATEGIES[name](**settings), toy(kind)
+    canvas, key = every_canvas(process)
+    generator = torch.get_rng_state()
+    for step in range(min(strategy.budget(LENGTH), 3)):
+        before = [leaf.clone() for leaf in leaves(canvas)]
+        first = strategy.step(process, denoise, canvas, key.at(step))
+        second = strategy.step(process, denoise, canvas, key.at(step))
+        assert same(first, second)
+        assert all(torch.equal(x, y) for x, y in zip(before, leaves(canvas), strict=True))
+        canvas = first[0]._replace(tokens=torch.where(canvas.given, canvas.tokens, first[0].tokens))
+    assert torch.equal(generator, torch.get_rng_state())
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuse operations whose result the host must wait for."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in {"_local_scalar_dense", "nonzero", "masked_select", "equal"}, name
+        return func(*args, **(kwargs or {}))
+
+
+@cases
+def test_a_step_never_waits_for_the_device(name, settings, kind, toy, monkeypatch):
+    """As on a GPU, where ``sample_where`` draws the whole tensor; only the driver syncs."""
+    strategy, (process, denoise) = STRATEGIES[name](**settings), toy(kind)
+    canvas, key = every_canvas(process)
+    monkeypatch.setattr(
+        categorical, "sample_where", lambda p, u, wanted: categorical.sample(p, u).where(wanted, 0)
+    )
+    for step in range(min(strategy.budget(LENGTH), 3)):
+        with NoWaiting():
+            after, _ = strategy.step(process, denoise, canvas, key.at(step))
+        canvas = after._replace(tokens=torch.where(canvas.given, canvas.tokens, after.tokens))
+
+
+@cases
+def test_changed_means_changed(name, settings, kind, toy):
+    strategy, (process, denoise) = STRATEGIES[name](**settings), toy(kind)
+    canvas, key = every_canvas(process)
+    seen = [canvas.tokens]
+
+    def watch(_, now, info):
+        assert torch.equal(info.changed, now.tokens != seen[-1])
+        seen.append(now.tokens)
+
+    decode(strategy, process, denoise, canvas, key, watch)

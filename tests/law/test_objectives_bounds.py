@@ -1,0 +1,245 @@
+"""The objectives are bounds on the likelihood: integrated exactly over time and noise.
+
+A toy text of two positions over three tokens is enumerated. The objective classes are given a
+process whose ``corrupt`` returns a named noisy text, so the expectation over noise is a sum and
+the integral over time a Gauss-Legendre rule; nothing here is random unless marked ``law``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from oracle import nelbo as oracle
+
+from unison.objectives import BOUNDS, AutoregressiveNll, Batch, Duo, MaskedNelbo
+from unison.prob import rng
+from unison.prob.rng import Key
+from unison.process import SCHEDULES, Absorbing, Sequential, Uniform
+
+VOCAB, LENGTH, NODES, T_MIN = 3, 2, 16, 1e-3
+TEXT = oracle.toy_text(VOCAB, LENGTH, seed=4)
+KEY = Key(torch.zeros(1, dtype=torch.int64))
+
+
+@dataclass(frozen=True)
+class NamedUniform(Uniform):
+    """Uniform corruption of which the outcome is chosen by the test."""
+
+    outcome: tuple = ()
+
+    def corrupt(self, x0, alpha, u):
+        return torch.tensor([self.outcome])
+
+
+@dataclass(frozen=True)
+class NamedAbsorbing(Absorbing):
+    """Absorbing corruption of which the outcome is chosen by the test."""
+
+    outcome: tuple = ()
+
+    def corrupt(self, x0, alpha, u):
+        return torch.tensor([self.outcome])
+
+
+@dataclass(frozen=True)
+class Table:
+    """A network that looks its logits up: the best beliefs, optionally bent."""
+
+    kind: str
+    text: np.ndarray
+    beliefs: Callable = oracle.beliefs
+    bend: float = 0.0
+    bent: np.ndarray = field(
+        default_factory=lambda: np.random.default_rng(1).standard_normal((LENGTH, VOCAB))
+    )
+
+    def __call__(self, xt, sigma, valid=None):
+        rows = [
+            np.log(self.beliefs(self.kind, self.text, float(np.exp(-s)))[tuple(z)])
+            + self.bend * self.bent
+            for z, s in zip(xt.tolist(), sigma.double().tolist(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(rows))
+
+
+KINDS = {"absorbing": (NamedAbsorbing, MaskedNelbo(T_MIN)), "uniform": (NamedUniform, Duo())}
+both = pytest.mark.parametrize("kind", KINDS)
+
+
+def at_time(kind, network, schedule, t):
+    """E over x_0 and x_t of the objective at one time, by enumeration."""
+    make, objective = KINDS[kind]
+    alpha = float(schedule.alpha(torch.tensor(t, dtype=torch.float64)))
+    strata = torch.tensor([(t - T_MIN) / (1 - T_MIN)], dtype=torch.float64)
+    total = 0.0
+    for z, mass in oracle.noisy_joint(kind, TEXT, alpha).items():
+        process = make(VOCAB, schedule, outcome=z)
+        for x0 in product(range(VOCAB), repeat=LENGTH):
+            if mass[x0] > 0:
+                nats = objective(process, network, Batch(torch.tensor([x0]), strata), KEY)
+                total += mass[x0] * float(nats.total)
+    return total
+
+
+def integral(kind, network, schedule):
+    t, weights = oracle.log_nodes(T_MIN, 1.0, NODES)
+    return sum(w * at_time(kind, network, schedule, s) for s, w in zip(t, weights, strict=True))
+
+
+def ends(kind, schedule):
+    """I(x_0; x_t) at the smallest time and at t = 1."""
+    alphas = schedule.alpha(torch.tensor([T_MIN, 1.0], dtype=torch.float64)).tolist()
+    return [oracle.information(kind, TEXT, alpha) for alpha in alphas]
+
+
+@both
+@pytest.mark.parametrize("name", ["log_linear", "cosine"])
+def test_with_exact_beliefs_the_bound_is_tight(kind, name):
+    """The integral is I(x_0; x_tmin) - I(x_0; x_1), which is H(p) but for the two ends."""
+    schedule = SCHEDULES[name]()
+    clean, noise = ends(kind, schedule)
+    got = integral(kind, Table(kind, TEXT), schedule)
+    assert got == pytest.approx(clean - noise, abs=2e-5)  # float32 losses
+    assert 0 < oracle.entropy(TEXT) - got < 0.02
+
+
+@both
+@pytest.mark.parametrize("bend", [0.3, 1.0])
+def test_with_wrong_beliefs_it_lies_above_the_entropy(kind, bend):
+    """Also after paying for what the two ends leave out."""
+    schedule = SCHEDULES["log_linear"]()
+    clean, noise = ends(kind, schedule)
+    got = integral(kind, Table(kind, TEXT, bend=bend), schedule)
+    assert got > clean - noise + 0.02 * bend
+    assert got > oracle.entropy(TEXT)
+
+
+def test_a_uniform_state_belief_must_not_count_the_current_token_twice():
+    """p(x_i | z) in place of p(x_i | z without z_i) is a wrong belief, and costs what one costs."""
+    schedule = SCHEDULES["log_linear"]()
+    clean, noise = ends("uniform", schedule)
+    got = integral("uniform", Table("uniform", TEXT, oracle.full_posteriors), schedule)
+    assert got > clean - noise + 0.1
+
+
+@pytest.mark.law
+@both
+def test_one_random_time_and_noise_a_row_average_to_the_integral(kind):
+    """8 000 rows through the real corruption; six standard errors, two-sided 2e-9."""
+    schedule, rows, repeats = SCHEDULES["log_linear"](), 40, 200
+    process = {"absorbing": Absorbing, "uniform": Uniform}[kind](VOCAB, schedule)
+    objective, network = KINDS[kind][1], Table(kind, TEXT)
+    flat = np.random.default_rng(2).choice(VOCAB**LENGTH, size=(repeats, rows), p=TEXT.ravel())
+    texts = torch.from_numpy(np.stack(np.unravel_index(flat, TEXT.shape), -1))
+    means = []
+    for step in range(repeats):
+        batch = Batch(texts[step], rng.stratified(0, step, rows))
+        nats = objective(process, network, batch, Key(rng.rows(0, 0, rows), step))
+        assert int(nats.count) == rows * LENGTH
+        means.append(float(nats.total) / rows)
+    clean, noise = ends(kind, schedule)
+    error = np.std(means, ddof=1) / np.sqrt(repeats)
+    assert abs(np.mean(means) - (clean - noise)) < 6 * error
+    assert error < 0.08
+
+
+def test_left_to_right_likelihood_is_exact():
+    """Every text of a random joint: the network knows the conditionals, the sum is -log p."""
+    text = oracle.toy_text(VOCAB, 3, seed=5)
+
+    def network(inputs, sigma, valid=None):
+        logits = torch.zeros(*inputs.shape, VOCAB, dtype=torch.float64)
+        for row, tokens in enumerate(inputs.tolist()):
+            assert tokens[0] == VOCAB
+            for i in range(3):
+                prefix = text[tuple(tokens[1 : i + 1])]
+                logits[row, i] = torch.from_numpy(
+                    np.log(prefix.reshape(VOCAB, -1).sum(-1) if i < 2 else prefix)
+                )
+        return logits
+
+    for x in product(range(VOCAB), repeat=3):
+        batch = Batch(torch.tensor([x]), torch.tensor([0.5]).double())
+        nats = AutoregressiveNll()(Sequential(VOCAB), network, batch, KEY)
+        assert float(nats.total) == pytest.approx(-np.log(text[x]), rel=1e-6)
+        assert int(nats.count) == 3
+
+
+# What every objective promises, whatever the network.
+
+PROCESSES = {"sequential": Sequential(9), "absorbing": Absorbing(9), "uniform": Uniform(9)}
+OBJECTIVES = {**BOUNDS, "dense": Duo(5, soft="dense", tau=0.1), "top_k": Duo(5, tau=0.1)}
+
+
+def wordwise(inputs, sigma, valid=None):
+    """A network of random logits a token, which reads hard and soft tokens alike."""
+    table = torch.randn(10, 9, generator=torch.Generator().manual_seed(0)).double()
+    if isinstance(inputs, torch.Tensor):
+        return table[inputs] + sigma[:, None, None]
+    ids = torch.arange(9) if inputs.ids is None else inputs.ids
+    return (inputs.weights.double()[..., None] * table[ids]).sum(-2)
+
+
+def random_batch(rows=8, length=6):
+    g = torch.Generator().manual_seed(3)
+    return Batch(torch.randint(9, (rows, length), generator=g), rng.stratified(0, 0, rows))
+
+
+every_objective = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def loss(name, batch, seeds):
+    objective = OBJECTIVES[name]
+    return objective(PROCESSES[objective.process], wordwise, batch, Key(seeds))
+
+
+@every_objective
+def test_two_halves_of_a_batch_add_up_to_the_whole(name):
+    batch, seeds = random_batch(), rng.rows(0, 0, 8)
+    whole = loss(name, batch, seeds)
+    halves = [
+        loss(name, Batch(batch.tokens[part], batch.strata[part]), seeds[part])
+        for part in (slice(0, 4), slice(4, 8))
+    ]
+    torch.testing.assert_close(halves[0].total + halves[1].total, whole.total)
+    assert halves[0].count + halves[1].count == whole.count == 48
+
+
+@every_objective
+def test_padding_contributes_nothing(name):
+    """Neither to the sum nor to the count, whatever the padding holds."""
+    batch, seeds = random_batch(), rng.rows(0, 0, 8)
+    valid = torch.ones(8, 6, dtype=torch.bool)
+    valid[:, 4:] = False
+    other = batch.tokens.clone()
+    other[:, 4:] = (other[:, 4:] + 1) % 9
+    first = loss(name, batch._replace(valid=valid), seeds)
+    second = loss(name, Batch(other, batch.strata, valid), seeds)
+    torch.testing.assert_close(first.total, second.total, rtol=0, atol=0)
+    assert first.count == second.count == 32
+    everything = loss(name, batch._replace(valid=torch.ones_like(valid)), seeds)
+    torch.testing.assert_close(everything.total, loss(name, batch, seeds).total)
+
+
+@every_objective
+def test_an_objective_is_pure(name):
+    batch, seeds = random_batch(), rng.rows(0, 0, 8)
+    before = batch.tokens.clone()
+    assert torch.equal(loss(name, batch, seeds).total, loss(name, batch, seeds).total)
+    assert torch.equal(batch.tokens, before)
+
+
+@pytest.mark.parametrize("name", ["absorbing", "uniform", "dense", "top_k"])
+def test_noise_is_named_by_seed_and_step(name):
+    batch = random_batch()
+    assert loss(name, batch, rng.rows(0, 0, 8)).total != loss(name, batch, rng.rows(1, 0, 8)).total
+
+
+@pytest.mark.parametrize("make", [MaskedNelbo, Duo])
+@pytest.mark.parametrize("t_min", [0.0, 1.0, -1.0])
+def test_an_impossible_smallest_time_is_refused(make, t_min):
+    with pytest.raises(ValueError, match=rf"t_min must be in \(0, 1\), got {t_min}"):
+        make(t_min=t_min)
