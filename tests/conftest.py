@@ -1,7 +1,8 @@
 """Fixtures every room may use."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,23 @@ from unison.process import Process
 from unison.types import Denoiser, LogProbs, Time, Tokens
 
 torch.set_num_threads(1)  # toy tensors: a second thread only waits
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test writes to the cache in someone's home."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNISON_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Only a power cut needs what fsync does; a kill does not, and the tests' files are small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture
@@ -55,5 +73,26 @@ def write(seed: int) -> Callable[..., Decoded]:
         fixed = torch.tensor([i in given for i in range(length)]).expand(rows, -1)
         canvas: Canvas = start(process, tokens, fixed, key)
         return decode(strategy, process, denoise, canvas, key)
+
+    return run
+
+
+@pytest.fixture
+def move(seed: int) -> Callable[..., Canvas]:
+    """Take one step from one canvas, many rows: shows rates that a whole run would blur."""
+
+    def run(
+        strategy: Strategy,
+        process: Process,
+        denoise: Denoiser,
+        canvas: tuple[list, ...],
+        step: int,
+        rows: int = 20_000,
+    ) -> Canvas:
+        parts = [torch.tensor(part) for part in canvas]  # one row each
+        tokens, given, *memory = (part.expand(rows, *part.shape[1:]) for part in parts)
+        key = Key(rng.rows(seed, 0, rows), step)
+        state = Canvas(tokens, given, memory[0].double() if memory else None)
+        return strategy.step(process, denoise, state, key)[0]
 
     return run

@@ -21,7 +21,8 @@ class Sample:
     """One text a model wrote.
 
     Attributes:
-        text: The whole canvas as text, given parts included, up to the first end of document.
+        text: The whole canvas as text, given parts included, up to the first end of document
+            after the last given part.
         tokens: The canvas.
         nfe: Network evaluations spent on it.
     """
@@ -117,10 +118,10 @@ def choose(model: LanguageModel, sampling: Sampling) -> Strategy:
         if strategy not in STRATEGIES:
             raise ValueError(f"unknown strategy {strategy!r}; known: {', '.join(STRATEGIES)}.")
         strategy = STRATEGIES[strategy]()
-        if sampling.steps is None and _takes_steps(strategy):
+        if sampling.steps is None and takes_steps(strategy):
             strategy = replace(strategy, steps=model.defaults.steps)  # pyright: ignore
     if sampling.steps is not None:
-        if not _takes_steps(strategy):
+        if not takes_steps(strategy):
             raise ValueError(
                 f"{type(strategy).__name__} decides its own number of steps; leave steps out."
             )
@@ -140,7 +141,8 @@ def process_name(process: Process) -> str:
     return next(name for name, kind in PROCESSES.items() if isinstance(process, kind))
 
 
-def _takes_steps(strategy: Strategy) -> bool:
+def takes_steps(strategy: Strategy) -> bool:
+    """Return whether a strategy takes a number of steps."""
     return "steps" in {field.name for field in fields(strategy)}  # pyright: ignore
 
 
@@ -198,14 +200,26 @@ def _write(
     blank = start(model.process, tokens, given, key)
     done = decode(strategy, model.process, denoise, blank, key, on_step)
     for row, nfe in zip(done.tokens.tolist(), done.nfe.tolist(), strict=True):
-        yield Sample(read(model, row), row, nfe * model.evaluations_per_step)
+        yield Sample(read(model, row, _last(canvas[1])), row, nfe * model.evaluations_per_step)
 
 
-def read(model: LanguageModel, tokens: Sequence[int]) -> str:
-    """Return a canvas as text, up to its first end of document."""
+def read(model: LanguageModel, tokens: Sequence[int], given: int = 0) -> str:
+    """Return a canvas as text, up to its first end of document.
+
+    Args:
+        model: Knows the tokens.
+        tokens: The canvas.
+        given: Ends of document among this many first tokens do not count: a given part that
+            follows one is still part of the text.
+    """
     end = model.tokenizer.eos_id
     ids = list(tokens)
-    return model.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
+    return model.tokenizer.decode(ids[: ids.index(end, given)] if end in ids[given:] else ids)
+
+
+def _last(given: Tensor) -> int:
+    """Return the number of tokens up to and including the last given one."""
+    return int(given.nonzero().max()) + 1 if given.any() else 0
 
 
 def default_strategy(process: Process) -> str:

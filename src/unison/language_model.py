@@ -8,7 +8,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,8 @@ from unison.data import Tokenizer
 from unison.models import Transformer, TransformerConfig
 from unison.process import PROCESSES, SCHEDULES, Process, Sequential, Uniform
 from unison.types import Denoiser, LogProbs, Mask, Time, Tokens
+
+K = TypeVar("K")
 
 FORMAT_VERSION = 1
 _ROWS_PER_FORWARD = 16  # on a GPU; one row fills a CPU
@@ -128,14 +130,16 @@ def save(model: LanguageModel, path: Path) -> None:
     """Write a model directory; ``config.json`` comes last and marks it as complete.
 
     Raises:
+        ModelError: Its schedule is learned; nothing was written.
         OSError: The disk is full or not writable; what was there before is still whole.
     """
+    config = describe(model)
     path.mkdir(parents=True, exist_ok=True)
     weights = {name: w.detach().cpu() for name, w in model.network.state_dict().items()}
     files.write_tensors(path / "model.safetensors", weights)
     files.write_text(path / "tokenizer.json", model.tokenizer.json)
     files.write_json(path / "generation_config.json", dataclasses.asdict(model.defaults))
-    files.write_json(path / "config.json", describe(model))
+    files.write_json(path / "config.json", config)
 
 
 def describe(model: LanguageModel) -> dict[str, Any]:
@@ -175,7 +179,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LanguageModel:
         raise ModelError(f"{path} is not a directory; give the folder that holds config.json.")
     config = _read_config(path)
     tokenizer = _read_tokenizer(path)
-    shape = TransformerConfig(**_known(config["model"], TransformerConfig, path))
+    shape = _built(TransformerConfig, config["model"], path)
     process = _process(config["process"], shape.vocab_size, path)
     if tokenizer.vocab_size != shape.vocab_size:
         raise ModelError(
@@ -184,7 +188,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> LanguageModel:
         )
     network = Transformer(shape)
     _load_weights(network, path / "model.safetensors")
-    defaults = Defaults(**_known(_read_json(path / "generation_config.json"), Defaults, path))
+    defaults = _built(Defaults, _read_json(path / "generation_config.json"), path)
     return LanguageModel(
         network.to(device).eval(), process, tokenizer, defaults, config.get("notes", {})
     )
@@ -206,15 +210,17 @@ def _read_config(path: Path) -> dict[str, Any]:
     config = _read_json(path / "config.json")
     if config.get("format") != "unison":
         raise ModelError(f"{path}/config.json does not describe a unison model.")
-    version = config.get("format_version", 0)
+    version = config.get("format_version")
+    if not isinstance(version, int):
+        raise ModelError(f"{path}/config.json states no format_version; the file is damaged.")
     if version > FORMAT_VERSION:
         raise ModelError(
             f"{path} has format version {version}, newer than {FORMAT_VERSION}, the newest this "
             "unison can read; upgrade unison."
         )
-    missing = {"model", "process"} - config.keys()
+    missing = [name for name in ("model", "process") if not isinstance(config.get(name), dict)]
     if missing:
-        raise ModelError(f"{path}/config.json lacks {', '.join(sorted(missing))}.")
+        raise ModelError(f"{path}/config.json lacks {', '.join(missing)}; the file is damaged.")
     return config
 
 
@@ -225,12 +231,20 @@ def _read_tokenizer(path: Path) -> Tokenizer:
         raise ModelError(f"{path}/tokenizer.json cannot be read: {error}") from None
 
 
-def _known(values: dict[str, Any], kind: type, path: Path) -> dict[str, Any]:
-    fields = {f.name for f in dataclasses.fields(kind)}
+def _built(kind: type[K], values: dict[str, Any], path: Path) -> K:
+    """Make a dataclass from settings that were read.
+
+    Raises:
+        ModelError: A setting is unknown or its value impossible.
+    """
+    fields = {f.name for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     unknown = sorted(values.keys() - fields)
     if unknown:
         raise ModelError(f"{path}: unknown settings {', '.join(unknown)} for {kind.__name__}.")
-    return values
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: {error} The file is damaged or was edited.") from None
 
 
 def _process(config: dict[str, Any], vocab_size: int, path: Path) -> Process:
@@ -244,7 +258,7 @@ def _process(config: dict[str, Any], vocab_size: int, path: Path) -> Process:
     schedule = settings.pop("name", None)
     if schedule not in SCHEDULES:
         raise ModelError(f"{path}: unknown schedule {schedule!r}; known: {', '.join(SCHEDULES)}.")
-    made = SCHEDULES[schedule](**_known(settings, SCHEDULES[schedule], path))
+    made = _built(SCHEDULES[schedule], settings, path)
     return (
         Uniform(vocab_size, made)
         if kind is Uniform

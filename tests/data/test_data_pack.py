@@ -137,11 +137,11 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_debris(tmp_path):
     store.write_bytes(path, b"old")
 
     def fail(file):
-        file.write(b"half")
+        file.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     with pytest.raises(CorpusError, match=r"No space left.*UNISON_CACHE"):
-        store.write_atomically(path, fail)
+        store.write_file(path, fail)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 

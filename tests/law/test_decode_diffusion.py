@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from laws import assert_count, assert_law
+from laws import ALPHA, assert_count, assert_law
 from oracle import decoding as oracle
+from scipy import stats
 
 from unison.decode import Canvas, decode, grid
 from unison.decode.diffusion.ancestral import Ancestral
@@ -81,6 +82,24 @@ def test_first_hitting_without_time_is_any_order(schedule, given, seed, as_denoi
     process, _, tables = toy("absorbing", schedule, seed, timed=False)
     decoded = write(FirstHitting(), process, as_denoiser(tables), given, LENGTH)
     check(decoded, oracle.any_order_law(tables, given))
+
+
+@schedules
+def test_first_hitting_shows_the_network_the_time_of_the_event(schedule, move):
+    """((1 - alpha(t')) / (1 - alpha(t)))^n is uniform: Kolmogorov-Smirnov, 20 000 rows."""
+    process = PROCESSES["absorbing"](VOCAB, make_schedule(schedule))
+    alpha, seen = oracle.ALPHAS[schedule], []
+
+    def denoise(xt, t):
+        seen.append(t)
+        return torch.full((*xt.shape, VOCAB), 1 / VOCAB).log()
+
+    masks, given = [[process.mask_id] * 4], [[False, False, True, False]]
+    move(FirstHitting(), process, denoise, (masks, given), 0)
+    move(FirstHitting(), process, denoise, (masks, given, [0.3]), 1)
+    for t, start in zip(seen, [1 - alpha(1.0), 0.3], strict=True):
+        fraction = np.array([(1 - alpha(v)) / start for v in t.tolist()]) ** 3
+        assert stats.kstest(fraction, "uniform").pvalue > ALPHA
 
 
 def test_first_hitting_counts_the_holes_of_its_own_row(seed, as_denoiser):

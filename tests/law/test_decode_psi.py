@@ -15,14 +15,13 @@ from unison.prob.rng import Key
 from unison.process import PROCESSES, make_schedule
 
 VOCAB, LENGTH = 3, 3
-ONE = 1.0, lambda alpha_s, alpha_t: 1.0
 KAPPAS = {
     "posterior": lambda alpha_s, alpha_t: 1.0,
     "renoise": lambda alpha_s, alpha_t: 0.0,
     "constant": lambda alpha_s, alpha_t: 0.6,
-    "cap": oracle.kappa_of(oracle.cap(0.3)),
-    "rescale": oracle.kappa_of(oracle.rescale(0.3)),
-    "remdm": oracle.kappa_of(lambda alpha_s, alpha_t: 0.3),
+    "cap": oracle.kappa_of(oracle.cap(0.4)),
+    "rescale": oracle.kappa_of(oracle.rescale(0.4)),
+    "remdm": oracle.kappa_of(lambda alpha_s, alpha_t: 0.4),
 }
 
 both = pytest.mark.parametrize("kind", ["absorbing", "uniform"])
@@ -49,10 +48,27 @@ def check(decoded, law):
 )
 def test_psi_follows_its_chain(kind, schedule, mode, steps, given, seed, as_denoiser, write):
     process, family, tables = toy(kind, schedule, seed)
-    strategy = Psi(steps, mode, kappa=0.6, eta=0.3)
+    strategy = Psi(steps, mode, kappa=0.6, eta=0.4)
     path = [(t, KAPPAS[mode]) for t in oracle.even(steps)[:-1]]
     decoded = write(strategy, process, as_denoiser(tables), given, LENGTH)
     check(decoded, oracle.psi_law(family, tables, oracle.ALPHAS[schedule], path, given))
+
+
+@both
+@schedules
+@modes
+@pytest.mark.parametrize(("step", "start"), [(1, (0, 1, -1)), (3, (2, -1, 0))], ids=str)
+def test_a_psi_step_follows_its_kernel(kind, schedule, mode, step, start, seed, as_denoiser, move):
+    """Steps 2 and 4 of 5; sigma meets its bound in one of them and not in the other."""
+    process, family, tables = toy(kind, schedule, seed)
+    x = tuple(v % len(family.prior) for v in start)  # -1 is the mask, or the last token
+    strategy = Psi(5, mode, kappa=0.6, eta=0.4)
+    after = move(strategy, process, as_denoiser(tables), ([x], [[False] * LENGTH]), step)
+    t, s = oracle.even(5)[step : step + 2]
+    alphas = oracle.ALPHAS[schedule](s), oracle.ALPHAS[schedule](t)
+    belief, kappa = tables.belief(x, t), KAPPAS[mode](*alphas)
+    rows = [oracle.psi_kernel(family, v, belief[i], alphas, kappa) for i, v in enumerate(x)]
+    check(after, oracle.outer(rows))
 
 
 @both
@@ -60,7 +76,7 @@ def test_psi_follows_its_chain(kind, schedule, mode, steps, given, seed, as_deno
 def test_psi_follows_its_chain_in_segments(kind, mode, seed, as_denoiser, write):
     """Outside the middle segment the chain is ancestral."""
     process, family, tables = toy(kind, "log_linear", seed)
-    strategy = Psi(5, mode, kappa=0.6, eta=0.3, high=0.2, middle=0.4)
+    strategy = Psi(5, mode, kappa=0.6, eta=0.4, high=0.2, middle=0.4)
     kappas = [KAPPAS["posterior"], KAPPAS[mode], KAPPAS[mode], *[KAPPAS["posterior"]] * 2]
     path = list(zip(oracle.even(5)[:-1], kappas, strict=True))
     decoded = write(strategy, process, as_denoiser(tables), {2: 0}, LENGTH)
@@ -72,9 +88,11 @@ def test_psi_follows_its_chain_in_segments(kind, mode, seed, as_denoiser, write)
 @pytest.mark.parametrize("mode", ["constant", "remdm"])
 def test_psi_follows_its_chain_through_the_loop(kind, schedule, mode, seed, as_denoiser, write):
     process, family, tables = toy(kind, schedule, seed)
-    strategy = Psi(6, mode, kappa=0.6, eta=0.3, high=0.34, middle=0.5, profile="loop", alpha_on=0.6)
-    times = oracle.rest_and_fall(2, 3, 1, oracle.TIME_OF[schedule](0.6))
-    kappas = [*[KAPPAS["posterior"]] * 2, *[KAPPAS[mode]] * 3, KAPPAS["posterior"]]
+    strategy = Psi(
+        7, mode, kappa=0.6, eta=0.4, high=0.28, middle=0.43, profile="loop", alpha_on=0.6
+    )
+    times = oracle.rest_and_fall(2, 3, 2, oracle.TIME_OF[schedule](0.6))
+    kappas = [KAPPAS[m] for m in ["posterior"] * 2 + [mode] * 3 + ["posterior"] * 2]
     path = list(zip(times[:-1], kappas, strict=True))
     decoded = write(strategy, process, as_denoiser(tables), {}, LENGTH)
     check(decoded, oracle.psi_law(family, tables, oracle.ALPHAS[schedule], path, {}))
@@ -138,7 +156,7 @@ def test_a_psi_step_keeps_the_marginals_when_the_belief_is_true(kind, mode, seed
     u = rng.uniform(key, 99, VOCAB)
     xt = process.corrupt(x0, torch.full((rows,), alpha_t).double(), u)
     canvas = Canvas(xt, torch.zeros_like(xt, dtype=torch.bool))
-    strategy = Psi(4, mode, kappa=0.6, eta=0.3)
+    strategy = Psi(4, mode, kappa=0.6, eta=0.4)
     after, _ = strategy.step(process, lambda x, t: truth, canvas, key)
     for clean in range(VOCAB):
         law = noised(process, clean, alpha_s)[0].tolist()

@@ -5,10 +5,7 @@ import torch
 from laws import assert_law
 from oracle import decoding as oracle
 
-from unison.decode import Canvas
 from unison.decode.diffusion.remdm import ReMDM
-from unison.prob import rng
-from unison.prob.rng import Key
 from unison.process import PROCESSES, make_schedule
 
 VOCAB, LENGTH = 3, 3
@@ -41,11 +38,11 @@ def test_remdm_follows_its_chain(schedule, mode, steps, given, seed, as_denoiser
 @pytest.mark.parametrize("given", [{}, {0: 1, 2: 0}], ids=str)
 @pytest.mark.parametrize("eta", [0.3, 0.9])
 def test_remdm_follows_its_chain_through_the_loop(schedule, given, eta, seed, as_denoiser, write):
-    """Two steps down, three at rest (eta = 0.9 meets the bound there), one to the end."""
+    """Two steps down, three at rest (eta = 0.9 meets the bound there), two to the end."""
     process, tables = toy(schedule, seed)
-    strategy = ReMDM(6, "loop", eta=eta, t_on=0.67, t_off=0.17, alpha_on=0.7)
-    times = oracle.rest_and_fall(2, 3, 1, oracle.TIME_OF[schedule](0.7))
-    sigmas = [oracle.cap(0.0)] * 2 + [oracle.cap(eta)] * 3 + [oracle.cap(0.0)]
+    strategy = ReMDM(7, "loop", eta=eta, t_on=0.72, t_off=0.29, alpha_on=0.7)
+    times = oracle.rest_and_fall(2, 3, 2, oracle.TIME_OF[schedule](0.7))
+    sigmas = [oracle.cap(0.0)] * 2 + [oracle.cap(eta)] * 3 + [oracle.cap(0.0)] * 2
     path = list(zip(times[:-1], sigmas, strict=True))
     law = oracle.remdm_law(tables, oracle.ALPHAS[schedule], path, given)
     check(write(strategy, process, as_denoiser(tables), given, LENGTH), law)
@@ -60,45 +57,50 @@ def test_remdm_follows_its_chain_by_confidence(schedule, steps, given, seed, as_
     check(write(ReMDM(steps, "conf"), process, as_denoiser(tables), given, LENGTH), law)
 
 
-def one_step(strategy, process, memory, given):
-    """Step 3 of 4 from the canvas (0, 1, mask), 20 000 rows."""
-    rows = 20_000
-    tokens = torch.tensor([[0, 1, process.mask_id]]).expand(rows, -1)
-    held = torch.tensor([given]).expand(rows, -1)
-    memory = None if memory is None else torch.tensor([memory]).double().expand(rows, -1)
-    belief = torch.full((rows, 3, 2), 0.5).log()
-    canvas = Canvas(tokens, held, memory)
-    key = Key(rng.rows(0, 0, rows), step=2)
-    return strategy.step(process, lambda x, t: belief, canvas, key)[0]
+@schedules
+@pytest.mark.parametrize("mode", SIGMAS)
+@pytest.mark.parametrize(("step", "x"), [(1, (0, 1, 3)), (3, (2, 3, 0))], ids=str)
+def test_a_remdm_step_follows_its_kernel(schedule, mode, step, x, seed, as_denoiser, move):
+    """Steps 2 and 4 of 5; sigma meets its bound in one of them and not in the other."""
+    process, tables = toy(schedule, seed)
+    strategy = ReMDM(5, mode, eta=0.4)
+    after = move(strategy, process, as_denoiser(tables), ([x], [[False] * LENGTH]), step)
+    t, s = oracle.even(5)[step : step + 2]
+    alphas = oracle.ALPHAS[schedule](s), oracle.ALPHAS[schedule](t)
+    belief, sigma = tables.belief(x, t), SIGMAS[mode](*alphas)
+    rows = [oracle.remdm_kernel(v, belief[i], alphas, sigma) for i, v in enumerate(x)]
+    check(after, oracle.outer(rows))
 
 
-def rate(hit):
-    return hit.float().mean().item()
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("given", [{}, {0: 0}], ids=str)
+@pytest.mark.parametrize("memory", [[0.1, 0.9, 0.0], None], ids=str)
+def test_a_step_by_confidence_follows_its_kernel(step, given, memory, seed, as_denoiser, move):
+    """The doubtful token goes more often; given ones neither compete nor are remasked.
+
+    At step 2 of 4 the bound is 1, at step 3 it is 1/2. Without a memory all compete alike.
+    """
+    process, tables = toy("log_linear", seed, vocab=2)
+    x, mask = (0, 1, 2), 2
+    held = [[i in given for i in range(LENGTH)]]
+    canvas = ([x], held) if memory is None else ([x], held, [memory])
+    after = move(ReMDM(4, "conf"), process, as_denoiser(tables), canvas, step)
+    t, s = oracle.even(4)[step : step + 2]
+    alphas = oracle.log_linear(s), oracle.log_linear(t)
+    bound = min(1.0, (1 - alphas[0]) / alphas[1])
+    before = memory or [1.0, 1.0, 0.0]
+    shares = oracle.confidences(tuple(zip(x, before, strict=True)), given, mask)
+    belief = tables.belief(x, t)
+    rows = [oracle.remdm_kernel(x[i], belief[i], alphas, bound * shares[i]) for i in range(LENGTH)]
+    check(after, oracle.outer(rows))
+    remembers(after, x, before, belief)
 
 
-def test_the_doubtful_token_is_remasked_more_often():
-    """Confidences 0.1 and 0.9: shares e^-0.1 and e^-0.9 of their sum, times the bound of 1/2."""
-    process, _ = toy("log_linear", 0, vocab=2)
-    after = one_step(ReMDM(4, "conf"), process, [0.1, 0.9, 0.0], [False] * 3).tokens
-    bound = min(1.0, (1 - oracle.log_linear(0.25)) / oracle.log_linear(0.5))
-    shares = torch.softmax(torch.tensor([-0.1, -0.9]), 0).tolist()
-    for position, share in enumerate(shares):
-        gone = after[:, position] == process.mask_id
-        assert_law(gone.tolist(), {True: bound * share, False: 1 - bound * share})
-
-
-def test_given_tokens_neither_compete_nor_lose():
-    process, _ = toy("log_linear", 0, vocab=2)
-    after = one_step(ReMDM(4, "conf"), process, [0.1, 0.9, 0.0], [True, False, False]).tokens
-    assert (after[:, 0] == 0).all()
-    bound = min(1.0, (1 - oracle.log_linear(0.25)) / oracle.log_linear(0.5))
-    assert_law((after[:, 1] == process.mask_id).tolist(), {True: bound, False: 1 - bound})
-
-
-def test_without_memory_all_written_tokens_compete_alike():
-    process, _ = toy("log_linear", 0, vocab=2)
-    after = one_step(ReMDM(4, "conf"), process, None, [False] * 3)
-    blank, same = (rate(after.tokens[:, i] == process.mask_id) for i in (0, 1))
-    assert abs(blank - same) < 0.03  # six standard errors of the difference
-    wrote = after.tokens[:, 2] != process.mask_id
-    assert torch.allclose(after.memory[wrote, 2], torch.tensor(0.5).double())
+def remembers(after, x, before, belief):
+    """A token keeps the confidence it was written with; a new one brings its own."""
+    mask = belief.shape[-1]
+    for i, now in enumerate(after.tokens.unbind(1)):
+        there, memory = now != mask, after.memory[:, i]
+        own = torch.from_numpy(belief[i])[now.clamp(max=mask - 1)]
+        expected = own if x[i] == mask else torch.full_like(own, before[i])
+        torch.testing.assert_close(memory[there], expected[there], rtol=1e-5, atol=0)

@@ -15,6 +15,7 @@ import torch
 from oracle import nelbo as oracle
 
 from unison.objectives import BOUNDS, AutoregressiveNll, Batch, Duo, MaskedNelbo
+from unison.objectives.batch import SITE_CORRUPT
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import SCHEDULES, Absorbing, Sequential, Uniform
@@ -123,6 +124,29 @@ def test_a_uniform_state_belief_must_not_count_the_current_token_twice():
     clean, noise = ends("uniform", schedule)
     got = integral("uniform", Table("uniform", TEXT, oracle.full_posteriors), schedule)
     assert got > clean - noise + 0.1
+
+
+def test_the_masked_bound_is_weighted_cross_entropy_where_masked():
+    """Position by position against the definition, for float32 and bfloat16 logits."""
+    rows, length = 16, 6
+    g = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(rows, length, 9, generator=g)
+    batch, key = Batch(random_batch(rows).tokens, rng.stratified(0, 0, rows)), rng.rows(0, 0, rows)
+    process = Absorbing(9)
+    t = 1e-3 + (1 - 1e-3) * batch.strata
+    alpha, dalpha = process.schedule.alpha(t), process.schedule.dalpha(t)
+    xt = process.corrupt(batch.tokens, alpha, rng.uniform(Key(key), SITE_CORRUPT, length))
+    for given in (logits, logits.bfloat16()):
+        want = oracle.masked_cross_entropy(
+            given.flatten(0, 1),
+            batch.tokens.flatten(),
+            (xt == 9).flatten(),
+            alpha.repeat_interleave(length),
+            dalpha.repeat_interleave(length),
+        )
+        got = MaskedNelbo()(process, lambda xt, sigma, valid, x=given: x, batch, Key(key))
+        assert float(got.total) == pytest.approx(float(want.sum()), rel=1e-5)
+        assert (want > 0).any()
 
 
 @pytest.mark.law

@@ -68,13 +68,14 @@ def test_single_precision_is_close(size):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_single_precision_gradients_are_close(size):
-    """To 1e-5 of the row's largest entry, or 1e-6."""
+    """To 1e-5 of the row's largest entry, or 3e-7 / (1 - alpha): rounding of its terms."""
     logits, *rest = case(size, rows=28, seed=4)
     x, y = logits.float().requires_grad_(), logits.float().double().requires_grad_()
     uniform_nelbo(x, *rest).sum().backward()
     generalised_kl(y, *rest).sum().backward()
     scale = y.grad.abs().amax(-1, keepdim=True)
-    assert ((x.grad - y.grad).abs() < 1e-5 * scale + 1e-6).all()
+    floor = 3e-7 / (1 - rest[2][:, None])
+    assert ((x.grad - y.grad).abs() < 1e-5 * scale + floor).all()
 
 
 def test_bfloat16_logits_are_read_exactly_and_their_gradient_rounded_once():

@@ -186,9 +186,7 @@ def test_left_to_right_reads_the_text_shifted_behind_a_start():
     assert Sequential(VOCAB).shifted(xt).tolist() == [[VOCAB, 1, 2], [VOCAB, 0, VOCAB]]
 
 
-@pytest.mark.parametrize(
-    ("make", "least"), [(Absorbing, 1), (Uniform, 2), (Sequential, 1)]
-)
+@pytest.mark.parametrize(("make", "least"), [(Absorbing, 1), (Uniform, 2), (Sequential, 1)])
 def test_a_vocabulary_too_small_is_refused(make, least):
     with pytest.raises(ValueError, match=f"at least {least}, got {least - 1}"):
         make(least - 1)

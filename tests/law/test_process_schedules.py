@@ -118,7 +118,7 @@ def test_an_impossible_eps_is_refused(name, eps):
 
 
 def test_an_impossible_geometric_or_learned_schedule_is_refused():
-    with pytest.raises(ValueError, match="got 3.0 and 2.0"):
+    with pytest.raises(ValueError, match=r"got 3\.0 and 2\.0"):
         SCHEDULES["geometric"](sigma_min=3.0, sigma_max=2.0)
     with pytest.raises(ValueError, match="knots must be at least 1, got 0"):
         Learned(knots=0)

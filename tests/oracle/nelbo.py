@@ -4,10 +4,9 @@ from itertools import product
 
 import numpy as np
 import torch
+from oracle.processes import KERNELS
 from torch import Tensor
 from torch.nn import functional as F
-
-from oracle.processes import KERNELS
 
 Array = np.ndarray
 
@@ -41,8 +40,10 @@ def masked_cross_entropy(
 
 def toy_text(vocab: int, length: int, seed: int) -> Array:
     """A random joint law of a short text: an array with one axis per position."""
-    return np.random.default_rng(seed).dirichlet(np.full(vocab**length, 0.5)).reshape(
-        (vocab,) * length
+    return (
+        np.random.default_rng(seed)
+        .dirichlet(np.full(vocab**length, 0.5))
+        .reshape((vocab,) * length)
     )
 
 

@@ -21,7 +21,7 @@ KERNELS = {"absorbing": absorbing_kernel, "uniform": uniform_kernel}
 
 
 def posterior(kind: str, x0: Array, alpha_s: float, alpha_t: float, xt: int) -> Array:
-    """p(x_s | x_t) by Bayes' rule over every state, for clean text with law ``x0`` over V tokens."""
+    """p(x_s | x_t) by Bayes' rule over every state; ``x0`` is the law of the clean token."""
     vocab, kernel = len(x0), KERNELS[kind]
     to_s, to_t = kernel(vocab, alpha_s), kernel(vocab, alpha_t / alpha_s)
     clean = np.zeros(len(to_s))

@@ -29,9 +29,7 @@ KNOWN = [  # kat_vectors of Random123 (Salmon et al., 2011), philox 4x32, 10 rou
 
 @pytest.mark.parametrize(("counter", "key", "words"), KNOWN)
 def test_philox_answers_as_published(counter, key, words):
-    got = rng.philox(
-        tuple(torch.tensor(c) for c in counter), tuple(torch.tensor(k) for k in key)
-    )
+    got = rng.philox(tuple(torch.tensor(c) for c in counter), tuple(torch.tensor(k) for k in key))
     assert tuple(int(w) for w in got) == words
 
 

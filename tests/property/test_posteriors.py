@@ -7,9 +7,13 @@ from torch.nn import functional as F
 
 from unison.process import Absorbing, Uniform
 
-levels = st.tuples(st.floats(1e-4, 1.0), st.floats(0.0, 1.0)).map(
-    lambda pair: (pair[0], pair[0] * pair[1])  # alpha_s, alpha_t <= alpha_s
-).filter(lambda pair: pair[1] < 0.9999)
+levels = (
+    st.tuples(st.floats(1e-4, 1.0), st.floats(0.0, 1.0))
+    .map(
+        lambda pair: (pair[0], pair[0] * pair[1])  # alpha_s, alpha_t <= alpha_s
+    )
+    .filter(lambda pair: pair[1] < 0.9999)
+)
 seeds = st.integers(0, 2**32)
 
 

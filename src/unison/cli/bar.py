@@ -1,10 +1,9 @@
 """What does a run look like while it goes on? A bar with loss, held-out loss, speed and ETA."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from unison.cli.shared import log, progress
+from unison.cli.shared import console, log, progress
 from unison.train import Event
 
 _SMOOTHING = 0.95
@@ -34,7 +33,7 @@ def training_bar(title: str, steps: int, tokens_per_step: int) -> Iterator[Calla
             speed = tokens_per_step / event.seconds
             note = f"loss {smooth[0]:.3f}{held_out[0]}  {speed:,.0f} tokens/s"
             bars.update(task, completed=event.step, note=note)
-            if event.evaluation is not None and not sys.stderr.isatty():
+            if event.evaluation is not None and not console.is_terminal:
                 log(f"{title} {event.step}/{steps}  {note}")
 
         yield observe

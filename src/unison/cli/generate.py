@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from unison.cli import shared
 from unison.cli.suggest import nearest
 from unison.decode import STRATEGIES, Strategy
-from unison.generation import Sample, generate
+from unison.generation import Sample, generate, takes_steps
 from unison.language_model import LanguageModel
 from unison.recipes.run import load
 
@@ -75,6 +75,9 @@ def write(model: LanguageModel, flags: Flags, strategy: Strategy | None) -> list
     Raises:
         ValueError: A flag is out of range or does not fit the model.
     """
+    steps = flags.steps
+    if steps is None and strategy is not None and takes_steps(strategy):
+        steps = model.defaults.steps  # as for a strategy chosen by name in Python
     return generate(
         model,
         flags.prompt,
@@ -83,7 +86,7 @@ def write(model: LanguageModel, flags: Flags, strategy: Strategy | None) -> list
         length=flags.length,
         num=flags.num,
         strategy=strategy,
-        steps=flags.steps,
+        steps=steps,
         temperature=flags.temperature,
         top_k=flags.top_k,
         top_p=flags.top_p,

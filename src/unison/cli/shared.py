@@ -3,11 +3,11 @@
 import contextlib
 import dataclasses
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Collection
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from unison import files
 from unison.cli.suggest import nearest
 from unison.types import Estimate
 
@@ -38,8 +39,9 @@ def parse(default: F, verb: str, arguments: list[str]) -> F:
     """Parse arguments into a dataclass, starting from its default.
 
     Raises:
-        ValueError: A flag is unknown; the message suggests the nearest one.
-        SystemExit: Help was printed (code 0), or a value does not fit its flag (code 2).
+        ValueError: A flag is unknown (the message suggests the nearest one), missing, or has a
+            value that does not fit.
+        SystemExit: Help was printed.
     """
     parser = partial(
         tyro.cli,
@@ -48,7 +50,16 @@ def parse(default: F, verb: str, arguments: list[str]) -> F:
         default=default,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
-    parsed, unknown = parser(args=arguments, return_unknown_args=True)
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed, unknown = parser(args=arguments, return_unknown_args=True)
+    except SystemExit as stop:
+        if stop.code:
+            raise ValueError(
+                f"{_first_words(said.getvalue())}; see unison {verb} --help."
+            ) from None
+        raise
     if unknown:
         flag = unknown[0].partition("=")[0]
         raise ValueError(
@@ -77,6 +88,13 @@ def parse_with(flags: F, config: T, verb: str, arguments: list[str]) -> tuple[F,
     parsed: Any = parse(both(), verb, arguments)
     chosen = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(flags)}
     return type(flags)(**chosen), restored(parsed.config, config)
+
+
+def _first_words(box: str) -> str:
+    """Return what tyro's box says before its first rule, as one line."""
+    inside = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    words = takewhile(lambda line: not line.startswith("─"), inside)
+    return " ".join(" ".join(words).split()).rstrip(".")
 
 
 def _flags(parser: Callable[..., Any]) -> list[str]:
@@ -146,11 +164,11 @@ def take_leading(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def emit(document: Any) -> None:
     """Print one JSON document on stdout."""
-    print(json.dumps(document, ensure_ascii=False, indent=2))
+    print(files.to_json(document, indent=2))
 
 
 def jsonable(estimate: Estimate | None) -> dict[str, Any] | None:
-    """Return an estimate as the JSON the scripts' contract names."""
+    """Return an estimate as the scripts' contract names it; ``emit`` writes an unknown as null."""
     return None if estimate is None else estimate._asdict()
 
 
@@ -160,7 +178,7 @@ def said(estimate: Estimate) -> str:
 
 
 def progress() -> Progress:
-    """Return a progress bar on stderr."""
+    """Return a progress bar on stderr; silent where that is no terminal."""
     return Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -170,6 +188,7 @@ def progress() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
+        disable=not console.is_terminal,
     )
 
 

@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
+from unison import files
 from unison.data.documents import CorpusError
 
 CACHE_VARIABLE = "UNISON_CACHE"
@@ -20,55 +19,35 @@ def default_cache() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "unison"
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file through a temporary neighbour: write, fsync, rename.
-
-    Readers, and other processes writing the same file, see the old content or the new, never a
-    part of either.
-
-    Args:
-        path: Where the file belongs; its folder is made when missing.
-        write: Writes the content to an open binary file.
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file of the cache atomically; its folder is made when missing.
 
     Raises:
         CorpusError: The folder cannot be written or the disk is full.
     """
-    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        files.write_atomically(path, write)
     except OSError as error:
         raise CorpusError(
             f"{path} could not be written ({error.strerror}). Free the disk or choose another "
             f"place; the cache folder is set by {CACHE_VARIABLE}."
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
-
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    write_atomically(path, write)
+    write_file(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Write an array as ``.npy`` atomically."""
 
-    def write(file: BinaryIO) -> None:
-        np.lib.format.write_array(file, array, allow_pickle=False)
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.lib.format.write_array(file, array, allow_pickle=False)
 
-    write_atomically(path, write)
+    write_file(path, write)
 
 
 def open_array(path: Path) -> np.memmap:

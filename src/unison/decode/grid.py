@@ -33,11 +33,6 @@ def segments(steps: int, high: float, middle: float) -> Segments:
     return Segments(first, second - first, steps - second)
 
 
-def times(steps: int, last: float = 0.0, first: float = 1.0) -> Tensor:
-    """Return ``steps + 1`` equally spaced times from ``first`` down to ``last``, float64."""
-    return torch.linspace(first, last, steps + 1, dtype=torch.float64)
-
-
 def plateau(
     process: Absorbing | Uniform, parts: Segments, alpha_on: float, step: int, like: Tensor
 ) -> tuple[Time, Time]:

@@ -48,6 +48,7 @@ def corpus_of(base: LanguageModel, data: Data, sources: Sequence[str], folder: P
         sources,
         TokenizerSpec("existing", source=str(folder / "tokenizer.json")),
         holdout=data.holdout,
+        seed=base.notes.get("train", {}).get("seed", 0),
         split=data.split,
     )
 

@@ -185,12 +185,21 @@ def _over_steps(name: str, by_steps: Mapping[int, Mapping[str, Estimate]], key: 
     return Curve(name, steps, [e.value for e in estimates], [e.stderr for e in estimates])
 
 
-def _matplotlib(part: str) -> Any:
+def require() -> None:
+    """Refuse to start work that ends in figures where they cannot be drawn.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError(
             "Figures need the package 'matplotlib', which is not installed; "
             "run: pip install 'unison[plot]'"
         )
+
+
+def _matplotlib(part: str) -> Any:
+    require()
     return importlib.import_module(f"matplotlib.{part}")
 
 

@@ -74,14 +74,15 @@ def _num_padding(valid: Mask) -> int:
 def per_token(scored: Scored) -> Estimate:
     """Return the mean loss in nats per token.
 
-    The standard error treats rows as independent; stratified times make it an upper bound.
+    The standard error treats rows as independent; stratified times make it an upper bound. One
+    row says nothing of the spread: its standard error is NaN, not 0, which means exact.
     """
     total, count = scored.nats.sum(), scored.counts.sum()
     mean = total / count
     n = len(scored.nats)
     residual = scored.nats - mean * scored.counts
-    spread = (residual.square().sum() * n / max(1, n - 1)).sqrt() / count
-    return Estimate(float(mean), float(spread), n, "nats/token")
+    variance = residual.square().sum() * n / (n - 1) if n > 1 else torch.tensor(torch.nan)
+    return Estimate(float(mean), float(variance.sqrt() / count), n, "nats/token")
 
 
 def rescale(estimate: Estimate, factor: float, unit: str) -> Estimate:

@@ -310,7 +310,7 @@ img{max-width:40rem;width:100%;height:auto;display:block}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,29rem),1fr));gap:1.25rem}
 article{border:1px solid var(--faint);border-radius:.5rem;padding:1rem;min-width:0}
 .text{font:.875rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
-  white-space:pre-wrap;overflow-wrap:anywhere}
+  white-space:break-spaces;overflow-wrap:anywhere}
 .changed{background:var(--glow);box-shadow:0 2px 0 var(--accent)}
 .noise{color:var(--muted);opacity:.75}
 .legend span{margin-right:1rem;padding:0 .2rem}

@@ -59,12 +59,14 @@ class TransformerConfig:
                 f"model.hidden must be heads times an even head width, got hidden={self.hidden} "
                 f"and heads={self.heads}."
             )
-        if self.heads % self.num_kv_heads:
+        if self.num_kv_heads < 1 or self.heads % self.num_kv_heads:
             raise ValueError(
                 f"model.heads={self.heads} must be a multiple of kv_heads={self.kv_heads}."
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout must be in [0, 1), got {self.dropout}.")
+        if self.block_length is not None and self.block_length < 1:
+            raise ValueError(f"model.block_length must be at least 1, got {self.block_length}.")
         if (self.attention == "block_causal") != (self.block_length is not None):
             raise ValueError(
                 "model.block_length goes with attention='block_causal' and only with it, got "

@@ -138,7 +138,8 @@ class TimeEmbedding(nn.Module):
         """Embed sigma = -log(alpha)."""
         k = torch.arange(self.frequencies, device=sigma.device) / self.frequencies
         angle = sigma.float()[:, None] * torch.exp(-math.log(10_000.0) * k)
-        return F.silu(self.mlp(torch.cat([angle.cos(), angle.sin()], dim=-1)))
+        waves = torch.cat([angle.cos(), angle.sin()], dim=-1)
+        return F.silu(self.mlp(waves.to(next(self.mlp.parameters()).dtype)))
 
 
 class Block(nn.Module):

@@ -17,7 +17,8 @@ from unison.types import Logits, Mask, SoftTokens, Time, Tokens
 class Transformer(nn.Module):
     """Noisy tokens and noise level in, logits over the clean vocabulary out.
 
-    The head and every modulation start at zero: the first prediction is exactly uniform.
+    Every modulation and the head, unless tied, start at zero: the first prediction is then
+    exactly uniform.
     """
 
     def __init__(self, config: TransformerConfig) -> None:

@@ -137,6 +137,7 @@ def distil(
     data, sources = text_of(base, text)
     corpus = distillation.corpus_of(base, data, sources, Path(run))
     prepared, refresh = distillation.prepare(config, base, corpus)
+    settings = distillation.as_train(config, base)
     folder.claim(place.out, place.resume, "distil", config, [str(run), *sources])
     strategy = "greedy_tail" if isinstance(base.process, Uniform) else base.defaults.strategy
     result = replace(
@@ -144,7 +145,6 @@ def distil(
         defaults=replace(base.defaults, strategy=strategy, steps=config.steps),
         notes={**base.notes, "distil": folder.plain(config)},
     )
-    settings = distillation.as_train(config, base)
     return _finish(settings, prepared, result, place.out, observe, refresh)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unison import files
@@ -50,8 +50,8 @@ def write(folder: Path, step: int, parts: Parts, meta: dict[str, Any]) -> Path:
         return path
 
     def fill(temporary: Path) -> None:
-        save_file(_flatten(parts), temporary / _STATE)
-        (temporary / _META).write_text(json.dumps({"step": step, **meta}), encoding="utf-8")
+        files.put_tensors(temporary / _STATE, _flatten(parts))
+        (temporary / _META).write_text(files.to_json({"step": step, **meta}), encoding="utf-8")
         for name in (_STATE, _META):
             files.sync(temporary / name)
 
@@ -60,18 +60,16 @@ def write(folder: Path, step: int, parts: Parts, meta: dict[str, Any]) -> Path:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest ``keep`` checkpoints."""
+    """Delete all but the newest ``keep`` checkpoints; a kill never leaves a part of one."""
     for old in existing(folder)[:-keep]:
-        shutil.rmtree(old)
+        doomed = old.rename(old.with_name(f".{old.name}{files.PARTIAL}"))
+        shutil.rmtree(doomed)
 
 
 def sweep(folder: Path) -> None:
-    """Delete what a killed writer left behind: hidden temporary files and folders."""
-    for left in [*folder.glob(".*"), *(folder / "checkpoints").glob(".*")]:
-        if left.is_dir():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
+    """Clear away what a killed run left unfinished."""
+    for place in (folder, folder / "checkpoints"):
+        files.sweep(place)
 
 
 def existing(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import platform
 import subprocess
 from importlib import metadata
@@ -41,7 +42,7 @@ def claim(folder: Path, resume: bool, verb: str, config: Any, sources: list[str]
     if occupied and (folder / RUN_FILE).exists():
         _compare(folder, verb, config, sources)
         return
-    if occupied and any(not path.name.startswith(".") for path in folder.iterdir()):
+    if occupied and any(path.suffix != files.PARTIAL for path in folder.iterdir()):
         raise TrainError(f"{folder} holds no {RUN_FILE}, so it is not a run; use another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / RUN_FILE, manifest(verb, config, sources))
@@ -84,13 +85,17 @@ def git_state() -> dict[str, Any] | None:
 
 
 def plain(value: Any) -> Any:
-    """Return a configuration as JSON values; a dataclass carries its class name."""
+    """Return a configuration as JSON values; a dataclass carries its class name.
+
+    JSON has no infinity and no NaN: they are written as text.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"kind": type(value).__name__, **fields}
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    nameless = isinstance(value, float) and not math.isfinite(value)
+    return str(value) if nameless or isinstance(value, Path) else value
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / RUN_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["format_version"]
+        version, _, _ = content["format_version"], content["config"], content["text"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{path} cannot be read ({error}); this is not a unison run.") from None
     if version > FORMAT_VERSION:

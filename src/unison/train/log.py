@@ -1,6 +1,7 @@
 """What is written down while a run goes on? JSON lines, and TensorBoard if asked."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def writer(folder: Path, every: int, tokens_per_step: int) -> Callable[[Event], 
     def write(event: Event) -> None:
         if event.step % every == 0 or event.evaluation is not None or event.outcome.skipped:
             with path.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(entry(event, tokens_per_step)) + "\n")
+                log.write(files.to_json(entry(event, tokens_per_step)) + "\n")
 
     return write
 
@@ -73,9 +74,12 @@ def tensorboard(folder: Path, every: int, first: int) -> Callable[[Event], None]
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's log."""
+    """Return the lines of a run's log; a loss that was not finite reads as NaN."""
     lines = (folder / LOG_FILE).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return [
+        {name: math.nan if value is None else value for name, value in json.loads(line).items()}
+        for line in lines
+    ]
 
 
 def _step_of(line: str) -> int:

@@ -1,10 +1,12 @@
 """How does a run go from its first step to its last, through kills and bad gradients?"""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from unison import files
 from unison.data import batch
 from unison.train import checkpoint, optim
 from unison.train.checkpoint import Parts
@@ -22,7 +24,7 @@ class Event(NamedTuple):
         step: Steps done.
         outcome: Loss and gradient norm of the step.
         lr_share: Learning rate as a share of its peak.
-        seconds: Wall time of the step.
+        seconds: Wall time of the step, evaluation left out.
         evaluation: Held-out loss in nats per token, when this step evaluated.
         bits_per_byte: The same per byte of text.
     """
@@ -42,6 +44,7 @@ class State(NamedTuple):
         parts: Weights, averages and optimisers.
         step: Steps done.
         skipped: Steps whose gradient was not finite.
+        in_a_row: How many of them were the last ones.
         best: Lowest held-out loss seen, nats per token.
         evaluation: The last held-out loss.
     """
@@ -49,6 +52,7 @@ class State(NamedTuple):
     parts: Parts
     step: int
     skipped: int
+    in_a_row: int
     best: float
     evaluation: Estimate | None
 
@@ -85,7 +89,7 @@ def fit(config: Train, prepared: Prepared, folder: Path, hooks: Hooks) -> State:
     learner = Learner(network, prepared.process, prepared.objective, optimizers)
     device = next(network.parameters()).device
     state = _resume(parts, folder)
-    in_a_row = 0
+    checkpoint.prune(folder / "checkpoints", config.keep)  # a kill may have come before it
     while state.step < config.steps:
         began = time.perf_counter()
         hooks.prepare_step(state.step)
@@ -95,18 +99,20 @@ def fit(config: Train, prepared: Prepared, folder: Path, hooks: Hooks) -> State:
             prepared.stream.indices(state.step),
         )
         outcome = take(learner, config, blocks.to(device), state.step)
-        in_a_row = in_a_row + 1 if outcome.skipped else 0
+        in_a_row = state.in_a_row + 1 if outcome.skipped else 0
         if in_a_row >= config.max_skipped:
             raise TrainError(_explain(config, state.step, outcome))
         parts.average.update(network, state.step)
-        state = state._replace(step=state.step + 1, skipped=state.skipped + outcome.skipped)
+        seconds = time.perf_counter() - began
+        state = state._replace(
+            step=state.step + 1, skipped=state.skipped + outcome.skipped, in_a_row=in_a_row
+        )
         share = optim.rate(config.optimizer, state.step - 1, config.steps)
         last = state.step == config.steps
         evaluation = None
         if last or state.step % config.eval_every == 0:
             state = evaluate(state, hooks)
             evaluation = state.evaluation
-        seconds = time.perf_counter() - began
         in_bits = None if evaluation is None else evaluation.value * prepared.bits_per_byte
         hooks.observe(Event(state.step, outcome, share, seconds, evaluation, in_bits))
         if last or state.step % config.save_every == 0:
@@ -129,17 +135,21 @@ def evaluate(state: State, hooks: Hooks) -> State:
 
 
 def _resume(parts: Parts, folder: Path) -> State:
-    state = State(parts, 0, 0, float("inf"), None)
+    state = State(parts, 0, 0, 0, math.inf, None)
     saved = checkpoint.existing(folder / "checkpoints")
     if not saved:
         return state
     meta = checkpoint.read(saved[-1], parts)
-    evaluation = Estimate(*meta["evaluation"]) if meta["evaluation"] else None
-    return State(parts, meta["step"], meta["skipped"], meta["best"], evaluation)
+    best = math.inf if meta["best"] is None else meta["best"]
+    evaluation = meta["evaluation"]
+    if evaluation is not None:
+        value, stderr, *rest = evaluation
+        evaluation = Estimate(files.number(value), files.number(stderr), *rest)
+    return State(parts, meta["step"], meta["skipped"], meta["in_a_row"], best, evaluation)
 
 
 def _save(state: State, folder: Path, keep: int) -> None:
-    meta = {"skipped": state.skipped, "best": state.best, "evaluation": state.evaluation}
+    meta = {name: getattr(state, name) for name in ("skipped", "in_a_row", "best", "evaluation")}
     checkpoint.write(folder / "checkpoints", state.step, state.parts, meta)
     checkpoint.prune(folder / "checkpoints", keep)
 
@@ -148,6 +158,6 @@ def _explain(config: Train, step: int, outcome: Outcome) -> str:
     return (
         f"stopped at step {step}: {config.max_skipped} steps in a row had a non-finite gradient "
         f"(loss {outcome.loss}, gradient norm {outcome.grad_norm}). The last good state is in "
-        "checkpoints/. Lower optimizer.lr, lengthen optimizer.warmup or use precision=float32, "
-        "then resume."
+        "checkpoints/. Start again in another folder with a lower optimizer.lr, a longer "
+        "optimizer.warmup or precision=float32."
     )

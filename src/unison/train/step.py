@@ -66,7 +66,7 @@ def take(learner: Learner, config: Train, tokens: Tensor, step: int) -> Outcome:
     key = batch_key(config.seed, step, rows)
     strata = rng.stratified(config.seed, step, rows).to(device)
     total, count = torch.zeros((), device=device), torch.zeros((), device=device)
-    torch.manual_seed(config.seed * 1_000_003 + step)
+    torch.manual_seed((config.seed * 1_000_003 + step) % (1 << 63))
     for part in torch.arange(rows).split(config.micro_batch or rows):
         micro = slice(int(part[0]), int(part[-1]) + 1)
         batch = Batch(tokens[micro], strata[micro])
