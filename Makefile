@@ -24,9 +24,9 @@ lint: $(VENV)/.lint
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/nelbo.py
-	$(BIN)/python benchmarks/train_step.py
-	$(BIN)/python benchmarks/sampler_step.py
+	$(BIN)/python -m benchmarks.nelbo
+	$(BIN)/python -m benchmarks.train_step
+	$(BIN)/python -m benchmarks.sampler_step
 
 clean:
 	rm -rf $(VENV)

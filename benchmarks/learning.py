@@ -1,6 +1,6 @@
 """Does the curriculum learn faster? Held-out NELBO over steps, with and without, several seeds.
 
-    python benchmarks/learning.py --text FILE --out docs/results
+    python -m benchmarks.learning --text FILE --out docs/results
 
 Reports, per seed, the first evaluation at which the curriculum run is at or below the plain run's
 final held-out NELBO, as a share of all steps. Writes learning.json, learning.md and learning.png.
@@ -112,7 +112,7 @@ def report(results, arguments):
     lines = [
         "# Curriculum against none, equal steps and seeds",
         "",
-        f"`python benchmarks/learning.py --text {Path(arguments.text).name}"
+        f"`python -m benchmarks.learning --text {Path(arguments.text).name}"
         f" --steps {arguments.steps} --seeds {arguments.seeds}`",
         "",
         "Tiny Shakespeare (public domain), characters; 3 blocks of width 128, 64 tokens, batch 8,",

@@ -163,7 +163,7 @@ def test_a_misspelt_option_is_refused(name):
 
 
 def refused(name, settings):
-    """Check that the settings are refused and the message says which field, what was seen and what is right.
+    """Refused with a message that says which field, what was seen and what is allowed.
 
     Set after construction: in tests beartype would refuse a wrong Literal before we can.
     """

@@ -13,14 +13,16 @@ from unison import files
 from unison.data import Document, encode_split
 from unison.evaluate import likelihood
 from unison.evaluate.likelihood import Scored, interval, per_token, report, rescale, score
+from unison.models import Transformer
 from unison.process import Absorbing, Sequential, Uniform
 from unison.types import Estimate
 
 FALSE_ALARM = 1e-6
 
 
-def scored(nats, counts):
-    return Scored(torch.tensor(nats, dtype=torch.float64), torch.tensor(counts).double())
+def scored(nats, counts, weights=None):
+    rows = (nats, counts, [1.0] * len(nats) if weights is None else weights)
+    return Scored(*(torch.tensor(row, dtype=torch.float64) for row in rows))
 
 
 def constant(logits):
@@ -42,6 +44,11 @@ def test_nats_per_token_is_a_ratio_with_the_error_of_a_ratio():
 
 def test_rows_that_agree_exactly_have_no_error():
     assert per_token(scored([6.0, 3.0], [4, 2])).stderr == 0
+
+
+def test_what_only_the_weights_of_times_spread_is_no_error():
+    # Every token costs 3 nats at every time; the weights 0.5 and 1.5 are fixed by the strata.
+    assert per_token(scored([6.0, 18.0], [4, 4], [0.5, 1.5])) == (3.0, 0.0, 2, "nats/token")
 
 
 def test_one_row_has_an_unknown_error_not_a_vanishing_one():
@@ -95,7 +102,7 @@ def test_a_model_that_knows_nothing_scores_log_v(kind, seed):
     found = per_token(score(kind(vocab), constant(torch.zeros(vocab)), blocks, seed=seed))
     reach = stats.norm.isf(FALSE_ALARM / 2) * found.stderr
     bias = 2e-3 * math.log(vocab) + 1e-3
-    assert found.stderr < 0.03
+    assert found.stderr < 0.06
     assert abs(found.value - math.log(vocab)) < reach + bias
 
 
@@ -107,17 +114,17 @@ def test_an_autoregressive_model_that_knows_nothing_scores_log_v_exactly():
 
 
 def test_autoregressive_scores_are_those_of_a_law_over_all_texts():
-    made = tiny.model("ar", length=4, vocab_size=3, num_states=4)
-    process = Sequential(3)
+    process, network = Sequential(3), Transformer(tiny.shape("ar", vocab_size=3, num_states=4))
+    tiny.randomise(network.eval())
     texts = torch.tensor(list(product(range(3), repeat=4)))
-    found = score(process, made.network, (texts, torch.ones_like(texts, dtype=torch.bool)))
+    found = score(process, network, (texts, torch.ones_like(texts, dtype=torch.bool)))
     assert float((-found.nats).exp().sum()) == pytest.approx(1, abs=1e-5)
     # One text by hand: every token from its own prefix, nothing to its right.
     text, total = [2, 0, 1, 1], 0.0
     for i, token in enumerate(text):
         prefix = torch.tensor([[3, *text[:i]]])
         with torch.no_grad():
-            logits = made.network(prefix, torch.zeros(1))[0, -1]
+            logits = network(prefix, torch.zeros(1))[0, -1]
         total -= float(logits.log_softmax(-1)[token])
     row = texts.tolist().index(text)
     assert float(found.nats[row]) == pytest.approx(total, rel=1e-5)
@@ -165,9 +172,9 @@ def test_the_95_percent_interval_covers_the_truth_as_often_as_it_says(kind, seed
     """Over 300 repeated scorings of fresh text by a network that always says the same.
 
     False alarms: at a true coverage of 0.93, one in a million. Power: a standard error 0.6 times
-    too small (coverage 0.76) is caught 999 times in 1000.
+    too small (coverage 0.76) is caught 999 times in 1000. Uniform times cover 0.89 here.
     """
-    vocab, rows, trials = 5, 128, 300
+    vocab, rows, length, trials = 5, 128, 16, 300
     generator = torch.Generator().manual_seed(seed)
     source = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05])
     logits = torch.tensor([0.4, 1.0, -0.3, 0.2, -1.0])
@@ -175,7 +182,8 @@ def test_the_95_percent_interval_covers_the_truth_as_often_as_it_says(kind, seed
     truth = truth_of(process, source, logits)
     covered = 0
     for trial in range(trials):
-        tokens = torch.multinomial(source, rows * 2, True, generator=generator).reshape(rows, 2)
+        tokens = torch.multinomial(source, rows * length, True, generator=generator)
+        tokens = tokens.reshape(rows, length)
         blocks = tokens, torch.ones_like(tokens, dtype=torch.bool)
         found = per_token(score(process, constant(logits), blocks, seed=trial, batch_size=rows))
         low, high = interval(found)

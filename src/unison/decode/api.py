@@ -110,9 +110,12 @@ def decode(
         denoise: The model.
         canvas: Prompt and holes.
         key: One random stream per row.
-        on_step: Observer for progress bars, traces and tests; must not mutate.
+        on_step: Observer for progress bars, traces and tests; must not mutate. Called with 0 and
+            the first canvas, then with the number of steps done and the canvas after them.
     """
     done = canvas.given.all(1)
+    if on_step is not None:
+        on_step(0, canvas, StepInfo(torch.zeros_like(canvas.given), done))
     nfe = torch.zeros_like(done, dtype=torch.int64)
     for step in range(strategy.budget(canvas.tokens.shape[1])):
         if bool(done.all()):
@@ -124,5 +127,5 @@ def decode(
         nfe = nfe + (~done).long()
         done = done | info.done
         if on_step is not None:
-            on_step(step, canvas, StepInfo(info.changed & ~held, done))
+            on_step(step + 1, canvas, StepInfo(info.changed & ~held, done))
     return Decoded(canvas.tokens, nfe)

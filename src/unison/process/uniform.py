@@ -63,7 +63,12 @@ class Uniform:
         return torch.zeros_like(xt, dtype=torch.bool)
 
     def log_x0(self, logits: Logits, xt: Tokens) -> LogProbs:
-        """Return log p(x_0 | x_t): a plain log-softmax."""
+        """Return the belief: a plain log-softmax.
+
+        The bound is tightest where belief i is p(x_0 at i | x_t but for its own token): the
+        posterior adds the current token's evidence itself. A rule that ranks clean tokens by
+        probability must first weigh the belief by K alpha_t 1[x_t] + 1 - alpha_t.
+        """
         return logits.float().log_softmax(-1)
 
     def mixture(self, p_current: Float[Tensor, "B L"], alpha_s: Time, alpha_t: Time) -> Mixture:

@@ -37,6 +37,8 @@ class Psi:
         rescale     sigma = eta min(1, (1 - alpha_s) / alpha_t)
         remdm       sigma = eta
 
+    On masks that is ReMDM's law while sigma <= 1 - alpha_s, the most that kappa = 0 remasks.
+
     Law: the N-step chain of Ψ.
 
     Differs: the published code's "rescale" multiplies by eta twice, its loop profile spends one
