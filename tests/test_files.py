@@ -81,9 +81,10 @@ def test_a_folder_whose_replacement_cannot_be_renamed_comes_back(moment, tmp_pat
             raise OSError(errno.EIO, "Input/output error")
         real(*arguments, **keywords)
 
-    with monkeypatch.context() as patch, pytest.raises(files.NotWrittenError, match="Input/output"):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "rename", rename)
-        files.replace_folder(path, lambda t: (t / "new").write_text("") and None)
+        with pytest.raises(files.NotWrittenError, match="Input/output"):
+            files.replace_folder(path, lambda t: (t / "new").write_text("") and None)
     assert names(tmp_path) == ["it"]
     assert names(path) == ["old"]
 

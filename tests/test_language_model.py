@@ -162,7 +162,9 @@ DAMAGE = {
         "unknown schedule 'x'; known: log_linear",
     ),
     "schedule of no number": (
-        edit("config.json", process={"name": "uniform", "schedule": {"name": "cosine", "eps": 2.0}}),
+        edit(
+            "config.json", process={"name": "uniform", "schedule": {"name": "cosine", "eps": 2.0}}
+        ),
         r"eps must be in \[0, 1\), got 2",
     ),
     "unknown default": (edit("generation_config.json", beams=4), "unknown settings beams"),

@@ -21,13 +21,13 @@ class NotWrittenError(OSError):
     """A file or folder that could not be written, usually because the disk is full.
 
     Attributes:
-        reason: What the system said.
+        strerror: What the system said.
     """
 
     def __init__(self, path: Path, error: OSError) -> None:
-        inner = error.reason if isinstance(error, NotWrittenError) else error.strerror
-        self.reason = inner or str(error)
-        super().__init__(f"{path} could not be written ({self.reason}); nothing was overwritten.")
+        reason = error.strerror or str(error)
+        super().__init__(f"{path} could not be written ({reason}); nothing was overwritten.")
+        self.strerror = reason
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -136,9 +136,7 @@ def by_hand(direction, size, lesson, batch, noise):
             a, s = (float(x) for x in duality.signal(torch.tensor([time]).double()))
             x = [
                 int(c) if a / s > float(m) else int(o)
-                for c, o, m in zip(
-                    path.clean[row], path.other[row], path.margin[row], strict=True
-                )
+                for c, o, m in zip(path.clean[row], path.other[row], path.margin[row], strict=True)
             ]
             sigma = -math.log(float(duality.alpha(torch.tensor([time]).double())[0]))
             told.append(network(torch.tensor([x]), torch.tensor([sigma]))[0].tolist())

@@ -200,6 +200,5 @@ def test_the_teacher_is_saved_with_the_run(bases, tmp_path):
     assert newest.name == "step-00000009"
     assert len(log.read(tmp_path / "out")) == 9
 
-
     names = load_file(newest / "state.safetensors").keys()
     assert {n.partition("/")[0] for n in names} == {"network", "teacher", "average", "optimizer"}

@@ -75,7 +75,9 @@ def losses_law(size, student, teacher, clean, setting):
             grown = []
             for x, targets, p in walks:
                 belief = believes(teacher, size, x, before)
-                targets = [b if v == size else o for b, v, o in zip(belief, x, targets, strict=True)]
+                targets = [
+                    b if v == size else o for b, v, o in zip(belief, x, targets, strict=True)
+                ]
                 grown += [
                     (y, targets, p * q)
                     for y, q in step_law(size, x, belief, (alpha(after), alpha(before)))

@@ -54,3 +54,81 @@ def test_there_is_no_change_to_the_disk_at_which_a_kill_is_not_undone_by_resumin
         killed.run(job, text, out, below=out)
         tiny.assert_same(whole, out)
     assert moment > 150
+
+
+COMMAND = (
+    "train", "--steps", "160", "--save-every", "10", "--eval-every", "45", "--log-every", "1",
+    "--model.hidden", "16", "--model.depth", "1", "--model.max-length", "16", "--batch-size", "4",
+    "--data.split", "blank", "--device", "cpu", "--resume",
+)  # fmt: skip
+
+
+def command(*arguments, **settings):
+    """Start the command line in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "unison", *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **settings,
+    )
+
+
+def test_the_command_line_killed_from_outside_and_repeated_ends_bit_for_bit_the_same(
+    text, tmp_path
+):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    uncut = command(*COMMAND, "--text", text, "--out", whole)
+    for lines in (25, None):  # once somewhere after the second checkpoint, then not again
+        process = command(*COMMAND, "--text", text, "--out", out)
+        while lines and process.poll() is None and logged(out) < lines:
+            time.sleep(0.001)
+        if lines:
+            process.kill()
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == (-signal.SIGKILL if lines else 0), err
+        assert not lines or lines <= logged(out) < 160
+    uncut.communicate(timeout=120)
+    assert uncut.returncode == 0
+    tiny.assert_same(whole, out)
+
+
+def logged(out):
+    log = out / "log.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+FLAGS = (
+    "train", "--steps", "10", "--save-every", "2", "--eval-every", "20", "--eval-blocks", "4",
+    "--keep", "9", "--log-every", "1", "--batch-size", "4", "--ema", "0.9", "--resume",
+    "--objective.curriculum-steps", "0", "--optimizer.lr", "1e-2", "--optimizer.warmup", "3",
+    "--optimizer.schedule", "cosine", "--data.split", "blank", "--data.tokenizer.kind", "char",
+    "--model.hidden", "16", "--model.depth", "1", "--model.heads", "2", "--model.max-length", "16",
+    "--model.cond-dim", "8", "--device", "cpu",
+)  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs resource limits")
+def test_a_disk_that_is_full_while_saving_is_one_line_exit_code_2_and_costs_nothing(text, tmp_path):
+    import resource
+
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    settings = tiny.config(save_every=2, eval_every=20, keep=9)
+    tiny.run(settings, text, whole)
+    with pytest.raises(tiny.Cut):
+        tiny.run(settings, text, out, cut=5)
+    before = tiny.left_behind(out / "checkpoints")
+    size = (out / "checkpoints" / "step-00000002" / "state.safetensors").stat().st_size
+    process = command(
+        *FLAGS, "--text", text, "--out", out,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
+    )  # fmt: skip
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert err.count("\n") == 1
+    assert "step-00000006 could not be written (" in err
+    assert "File too large" in err
+    assert tiny.left_behind(out / "checkpoints") == before
+    tiny.run(settings, text, out, resume=True)
+    tiny.assert_same(whole, out)

@@ -73,7 +73,9 @@ def test_the_result_is_the_averaged_model_that_was_scored_last(tmp_path):
     made = unison.load(out)
     prepared = prepare(tiny.config(), [text], torch.device("cpu"))
     blocks = likelihood.split_blocks(prepared.corpus.valid, 16, 4)
-    scored = likelihood.per_token(likelihood.score(made.process, made.network, blocks, batch_size=4))
+    scored = likelihood.per_token(
+        likelihood.score(made.process, made.network, blocks, batch_size=4)
+    )
     assert scored.value == pytest.approx(done.held_out.value, rel=1e-9)
     valid = prepared.corpus.valid
     per_byte = valid.num_tokens / (valid.num_bytes * math.log(2))

@@ -4,7 +4,7 @@ import pytest
 import tiny
 
 from unison.objectives import Duo
-from unison.train import Optimizer, TrainError
+from unison.train import Optimizer
 
 VARIANTS = {
     "duo": tiny.config(objective=Duo(curriculum_steps=5, tau=0.1, tau_end=0.01)),
@@ -18,19 +18,12 @@ VARIANTS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UNISON_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_run_cut_off_anywhere_and_resumed_ends_bit_for_bit_as_if_never_cut(variant, tmp_path):
     settings, text = VARIANTS[variant], tiny.corpus(tmp_path)
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     tiny.run(settings, text, whole)
-    for cut in (1, 4, 5, 9, 10):  # before any save, around saves and evaluations, at the end
+    for cut in (1, 4, 5, 10):  # before any save, after one, at an evaluation, at the end
         with pytest.raises(tiny.Cut):
             tiny.run(settings, text, pieces, cut=cut, resume=True)
     done = tiny.run(settings, text, pieces, resume=True)

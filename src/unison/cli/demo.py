@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> None:
     """Run the verb."""
     name, arguments = shared.take_leading(arguments)
     recipe, _ = train.recipe_of([name or "demo"])
-    flags = shared.parse(Flags(), "demo", arguments)
+    flags = shared.parse(Flags, "demo", arguments)
     figures.require()
     recipe = _seeded(recipe, flags)
     judge = judge_of(flags.judge, recipe.text)

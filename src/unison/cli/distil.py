@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from unison.cli import shared
 from unison.cli.bar import training_bar
 from unison.cli.suggest import nearest
@@ -42,7 +40,7 @@ def run(arguments: list[str]) -> None:
     base, arguments = shared.take_leading(arguments)
     recipe, arguments = shared.take_flag(arguments, "--recipe")
     config = _settings(recipe or "tiny_cpu", base)
-    flags, config = shared.parse_with(Flags(tyro.MISSING), config, "distil", arguments)
+    flags, config = shared.parse_with(Flags, config, "distil", arguments)
     if base is None:
         raise ValueError("name the run to distil first: unison distil RUN --out DIR.")
     place = Place(flags.out, flags.resume, flags.device)

@@ -39,7 +39,7 @@ class Flags:
 def run(arguments: list[str]) -> None:
     """Run the verb."""
     name, arguments = shared.take_leading(arguments)
-    flags = shared.parse(Flags(), "doctor", arguments)
+    flags = shared.parse(Flags, "doctor", arguments)
     report: dict[str, Any] = {"environment": environment()}
     if name is not None:
         report["model"] = examine(load(name, flags.device))

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import tyro
-
 from unison.cli import shared
 from unison.evaluate.likelihood import interval
 from unison.evaluate.quality import judge_of, sample_quality
@@ -48,7 +46,7 @@ class Flags:
 def run(arguments: list[str]) -> None:
     """Run the verb."""
     name, arguments = shared.take_leading(arguments)
-    flags = shared.parse(Flags(tyro.MISSING), "evaluate", arguments)
+    flags = shared.parse(Flags, "evaluate", arguments)
     if flags.samples < 0:
         raise ValueError(f"samples must be at least 0, got {flags.samples}.")
     model = load(name, flags.device)

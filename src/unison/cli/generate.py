@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> None:
     name, arguments = shared.take_leading(arguments)
     chosen, arguments = shared.take_flag(arguments, "--strategy")
     if chosen is None:
-        flags, strategy = shared.parse(Flags(), "generate", arguments), None
+        flags, strategy = shared.parse(Flags, "generate", arguments), None
     else:
         flags, strategy = _with_strategy(chosen, arguments)
     samples = write(load(name, flags.device), flags, strategy)
@@ -105,7 +105,7 @@ def _with_strategy(chosen: str, arguments: list[str]) -> tuple[Flags, Strategy]:
             f"unknown strategy {chosen!r}{nearest(chosen, STRATEGIES)}; "
             f"known: {', '.join(STRATEGIES)}."
         )
-    return shared.parse_with(Flags(), STRATEGIES[chosen](), "generate", arguments)
+    return shared.parse_with(Flags, STRATEGIES[chosen](), "generate", arguments)
 
 
 def _canvas(text: str) -> list[str | int]:

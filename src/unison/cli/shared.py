@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Collection
 from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -25,18 +25,16 @@ from unison import files
 from unison.cli.suggest import nearest
 from unison.types import Estimate
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 T = TypeVar("T")
-F = TypeVar("F", bound="DataclassInstance")
+F = TypeVar("F")
 
 Flat = tyro.conf.arg(name="")  # a nested configuration whose flags carry no prefix
 console = Console(stderr=True)
+_RULE = re.compile(r"[╭╰]|[─-]+$")
 
 
-def parse(default: F, verb: str, arguments: list[str]) -> F:
-    """Parse arguments into a dataclass, starting from its default.
+def parse(kind: type[F], verb: str, arguments: list[str]) -> F:
+    """Parse arguments into a dataclass; a field without a default is a flag that must be given.
 
     Raises:
         ValueError: A flag is unknown (the message suggests the nearest one), missing, or has a
@@ -45,9 +43,8 @@ def parse(default: F, verb: str, arguments: list[str]) -> F:
     """
     parser = partial(
         tyro.cli,
-        type(default),
+        kind,
         prog=f"unison {verb}",
-        default=default,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
     said = io.StringIO()
@@ -68,11 +65,11 @@ def parse(default: F, verb: str, arguments: list[str]) -> F:
     return parsed
 
 
-def parse_with(flags: F, config: T, verb: str, arguments: list[str]) -> tuple[F, T]:
+def parse_with(kind: type[F], config: T, verb: str, arguments: list[str]) -> tuple[F, T]:
     """Parse a verb's own flags and, beside them without prefix, those of a configuration.
 
     Args:
-        flags: The verb's own flags, a dataclass; its docstring is the help.
+        kind: The verb's own flags, a dataclass; its docstring is the help.
         config: The configuration, a dataclass.
         verb: For messages.
         arguments: What to parse.
@@ -80,20 +77,24 @@ def parse_with(flags: F, config: T, verb: str, arguments: list[str]) -> tuple[F,
     Raises:
         ValueError: A flag is unknown, or a value is out of range.
     """
-    mine = {f.name for f in dataclasses.fields(flags)}
-    twin = concrete(config, leave_out=mine)
-    own = [(f.name, f.type, _field(getattr(flags, f.name))) for f in dataclasses.fields(flags)]
+    mine = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]
+    twin = concrete(config, leave_out={f.name for f in mine})
+    own = [
+        (f.name, f.type, dataclasses.field(default=f.default, default_factory=f.default_factory))
+        for f in mine
+    ]
     both = dataclasses.make_dataclass("Flags", [*own, ("config", Annotated[twin, Flat], twin())])
-    both.__doc__ = type(flags).__doc__
-    parsed: Any = parse(both(), verb, arguments)
-    chosen = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(flags)}
-    return type(flags)(**chosen), restored(parsed.config, config)
+    both.__doc__ = kind.__doc__
+    parsed: Any = parse(both, verb, arguments)
+    chosen = {f.name: getattr(parsed, f.name) for f in mine}
+    return kind(**chosen), restored(parsed.config, config)
 
 
 def _first_words(box: str) -> str:
-    """Return what tyro's box says before its first rule, as one line."""
-    inside = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    words = takewhile(lambda line: not line.startswith("─"), inside)
+    """Return the first paragraph under the title of tyro's box, as one line."""
+    lines = [line.strip("│ ") for line in box.splitlines()]
+    under = next((i for i, line in enumerate(lines) if _RULE.match(line)), -1) + 1
+    words = takewhile(lambda line: line and not _RULE.match(line), lines[under:])
     return " ".join(" ".join(words).split()).rstrip(".")
 
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from unison.cli import shared
 from unison.cli.bar import training_bar
 from unison.cli.suggest import nearest
@@ -22,14 +20,15 @@ class Flags:
 
     Attributes:
         out: Folder of the run, new or empty.
-        text: Files, folders, or the built-in corpora python-docs and python-stdlib.
+        text: Files, folders, or the built-in corpora python-docs and python-stdlib; the recipe's
+            own if left out.
         resume: Go on with the run in --out, exactly; starts afresh if there is none.
         device: auto, cpu, cuda or cuda:N.
         json: Print one JSON document on stdout; logs go to stderr.
     """
 
     out: Path
-    text: tuple[str, ...]
+    text: tuple[str, ...] = ()
     resume: bool = False
     device: str = "auto"
     json: bool = False
@@ -38,11 +37,9 @@ class Flags:
 def run(arguments: list[str]) -> None:
     """Run the verb."""
     recipe, arguments = recipe_of(arguments)
-    flags, config = shared.parse_with(
-        Flags(tyro.MISSING, recipe.text), recipe.train, "train", arguments
-    )
-    finished = go(config, flags.text, Place(flags.out, flags.resume, flags.device), recipe.steps)
-    report(finished, flags.json)
+    flags, config = shared.parse_with(Flags, recipe.train, "train", arguments)
+    place = Place(flags.out, flags.resume, flags.device)
+    report(go(config, flags.text or recipe.text, place, recipe.steps), flags.json)
 
 
 def recipe_of(arguments: list[str]) -> tuple[Recipe, list[str]]:
