@@ -124,8 +124,9 @@ def lesson_of(size=4, length=3, rows=6, seed=0, gap=0.25):
     return Lesson(student, teacher, gap), batch, key(seed, rows), (mine, theirs)
 
 
-def by_hand(direction, size, lesson, batch, noise):
+def by_hand(how, size, lesson, batch, noise):
     """The loss in plain floats from the tokens at both times."""
+    compare, direction = how
     duality = Duality(size, 0.995, 0.001)
     path = trajectory(batch.tokens, size, noise)
     losses = []
@@ -138,36 +139,50 @@ def by_hand(direction, size, lesson, batch, noise):
                 int(c) if a / s > float(m) else int(o)
                 for c, o, m in zip(path.clean[row], path.other[row], path.margin[row], strict=True)
             ]
-            sigma = -math.log(float(duality.alpha(torch.tensor([time]).double())[0]))
-            told.append(network(torch.tensor([x]), torch.tensor([sigma]))[0].tolist())
+            alpha = float(duality.alpha(torch.tensor([time]).double())[0])
+            logits = network(torch.tensor([x]), torch.tensor([-math.log(alpha)]))[0].tolist()
+            told.append(
+                [law(row, token, alpha, compare) for row, token in zip(logits, x, strict=True)]
+            )
         losses.append([kl(*pair, direction) for pair in zip(*told, strict=True)])
     return losses
 
 
+def law(logits, token, alpha, compare):
+    """The belief, or the posterior of the clean token: the belief times q(token | clean)."""
+    weights = [math.exp(v) for v in logits]
+    if compare == "posterior":
+        size = len(weights)
+        hit, miss = alpha + (1 - alpha) / size, (1 - alpha) / size
+        weights = [w * (hit if i == token else miss) for i, w in enumerate(weights)]
+    return [w / sum(weights) for w in weights]
+
+
 def kl(student, teacher, direction):
-    laws = []
-    for logits in (student, teacher):
-        total = sum(math.exp(v) for v in logits)
-        laws.append([math.exp(v) / total for v in logits])
-    p, q = laws if direction == "student" else laws[::-1]
+    p, q = (student, teacher) if direction == "student" else (teacher, student)
     return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
 
 
+@pytest.mark.parametrize("compare", ["posterior", "belief"])
 @pytest.mark.parametrize("direction", ["student", "teacher"])
-def test_the_loss_is_the_stated_divergence_between_student_at_t_and_teacher_at_s(direction, seed):
+def test_the_loss_is_the_stated_divergence_between_student_at_t_and_teacher_at_s(
+    compare, direction
+):
     lesson, batch, noise, _ = lesson_of()
-    ours = ConsistencyDistillation(direction).losses(Uniform(4), lesson, batch, noise)
-    expected = torch.tensor(by_hand(direction, 4, lesson, batch, noise))
+    ours = ConsistencyDistillation(compare, direction).losses(Uniform(4), lesson, batch, noise)
+    expected = torch.tensor(by_hand((compare, direction), 4, lesson, batch, noise))
     torch.testing.assert_close(ours.detach().float(), expected, rtol=2e-4, atol=1e-5)
     other = "teacher" if direction == "student" else "student"
-    swapped = ConsistencyDistillation(other).losses(Uniform(4), lesson, batch, noise)
+    swapped = ConsistencyDistillation(compare, other).losses(Uniform(4), lesson, batch, noise)
     assert float((ours - swapped).detach().abs().max()) > 0.1, "the directions must differ here"
 
 
 @pytest.mark.parametrize("direction", ["student", "teacher"])
 def test_the_teacher_gets_no_gradient_and_the_student_does(direction):
     lesson, batch, noise, (mine, theirs) = lesson_of()
-    ConsistencyDistillation(direction).losses(Uniform(4), lesson, batch, noise).sum().backward()
+    ConsistencyDistillation(direction=direction).losses(
+        Uniform(4), lesson, batch, noise
+    ).sum().backward()
     assert theirs.grad is None
     assert float(mine.grad.abs().sum()) > 0
 
@@ -191,5 +206,6 @@ def test_a_student_equal_to_its_teacher_has_no_loss_when_the_gap_vanishes():
 def test_losses_are_divergences_never_below_zero():
     lesson, batch, noise, _ = lesson_of(rows=200, length=2)
     for direction in ("student", "teacher"):
-        losses = ConsistencyDistillation(direction).losses(Uniform(4), lesson, batch, noise)
+        method = ConsistencyDistillation(direction=direction)
+        losses = method.losses(Uniform(4), lesson, batch, noise)
         assert float(losses.detach().min()) > -1e-6
