@@ -170,7 +170,7 @@ def _pieces(model: LanguageModel, parts: Sequence[Part]) -> tuple[Tensor, Tensor
     for part in parts:
         if isinstance(part, int) and part < 0:
             raise ValueError(f"a hole must have at least 0 tokens, got {part}.")
-        ids = model.tokenizer.encode(part) if isinstance(part, str) else [0] * part
+        ids = _given(model, part) if isinstance(part, str) else [0] * part
         tokens += ids
         given += [isinstance(part, str)] * len(ids)
     if not 1 <= len(tokens) <= model.max_length:
@@ -179,6 +179,17 @@ def _pieces(model: LanguageModel, parts: Sequence[Part]) -> tuple[Tensor, Tensor
             "model's longest canvas."
         )
     return torch.tensor(tokens), torch.tensor(given)
+
+
+def _given(model: LanguageModel, text: str) -> list[int]:
+    ids = model.tokenizer.encode(text)
+    if model.tokenizer.unk_id is not None and model.tokenizer.unk_id in ids:
+        foreign = sorted({c for c in text if model.tokenizer.unk_id in model.tokenizer.encode(c)})
+        raise ValueError(
+            f"the model's tokenizer does not know {', '.join(map(repr, foreign))}; leave it out of "
+            "prompt, suffix and canvas, or use a model with a byte or bpe tokenizer."
+        )
+    return ids
 
 
 def _write(

@@ -1,5 +1,6 @@
 """The ``unison`` command: finds the verb, turns expected errors into one line and exit code 2."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,7 @@ _MODULES = {"train": train, "distil": distil, "generate": generate, "evaluate": 
             "demo": demo, "doctor": doctor}  # fmt: skip
 
 EXIT_USAGE = 2
+EXIT_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"unknown verb {verb!r}{nearest(verb, VERBS)}; see unison --help.")
     try:
         VERBS[verb](rest)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output went away, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     except (ValueError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:

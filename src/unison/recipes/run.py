@@ -97,6 +97,8 @@ def train(
         ValueError: The text, the settings or the folder cannot be used.
         OSError: A file cannot be written.
     """
+    if config.tensorboard:
+        log.require_tensorboard()
     prepared = prepare(config, text, device_of(place.device))
     folder.claim(place.out, place.resume, "train", config, list(text))
     causal = isinstance(prepared.process, Sequential)

@@ -1,5 +1,6 @@
 """What is written down while a run goes on? JSON lines, and TensorBoard if asked."""
 
+import importlib.util
 import json
 import math
 from collections.abc import Callable
@@ -50,16 +51,20 @@ def writer(folder: Path, every: int, tokens_per_step: int) -> Callable[[Event], 
     return write
 
 
-def tensorboard(folder: Path, every: int, first: int) -> Callable[[Event], None]:
-    """Return an observer that writes TensorBoard event files.
+def require_tensorboard() -> None:
+    """Refuse a run that could not write its event files.
 
     Raises:
         TrainError: The extra is not installed.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise TrainError("tensorboard=True needs the extra: pip install 'unison[track]'.") from None
+    if importlib.util.find_spec("tensorboard") is None:
+        raise TrainError("tensorboard=True needs the extra: pip install 'unison[track]'.")
+
+
+def tensorboard(folder: Path, every: int, first: int) -> Callable[[Event], None]:
+    """Return an observer that writes TensorBoard event files (extra ``track``)."""
+    from torch.utils.tensorboard import SummaryWriter
+
     board = SummaryWriter(str(folder / "tensorboard"), purge_step=first + 1)
 
     def write(event: Event) -> None:

@@ -4,14 +4,16 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from unison.models import Transformer
 from unison.objectives import Batch, Loss
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import Process
 from unison.train import optim
 from unison.train.config import Train
+from unison.train.self_conditioning import self_conditioned
 
 
 class Outcome(NamedTuple):
@@ -38,7 +40,7 @@ class Learner(NamedTuple):
         optimizers: Their state is changed.
     """
 
-    network: nn.Module
+    network: Transformer
     process: Process
     objective: Loss
     optimizers: list[torch.optim.Optimizer]
@@ -70,10 +72,12 @@ def take(learner: Learner, config: Train, tokens: Tensor, step: int) -> Outcome:
     for part in torch.arange(rows).split(config.micro_batch or rows):
         micro = slice(int(part[0]), int(part[-1]) + 1)
         batch = Batch(tokens[micro], strata[micro])
+        streams = Key(key.seed[micro].to(device), step)
+        network = learner.network
+        if config.model.self_conditioning:
+            network = self_conditioned(network, streams)
         with torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(config, device)):
-            nats = learner.objective(
-                learner.process, learner.network, batch, Key(key.seed[micro].to(device), step)
-            )
+            nats = learner.objective(learner.process, network, batch, streams)
         nats.total.backward()
         total, count = total + nats.total.detach(), count + nats.count
     return _move(learner, config, (total / count, count), step)
