@@ -50,6 +50,20 @@ def test_ancestral_follows_the_reverse_chain(
 @both
 @schedules
 @pytest.mark.parametrize("given", PROMPTS[:2], ids=str)
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_ancestral_with_a_last_mode_follows_the_chain_and_its_posterior_argmax(
+    kind, schedule, given, steps, seed, as_denoiser, write
+):
+    process, family, tables = toy(kind, schedule, seed)
+    decoded = write(Ancestral(steps, "mode"), process, as_denoiser(tables), given, LENGTH)
+    times = oracle.even(steps)
+    law = oracle.ancestral_mode_law(family, tables, oracle.ALPHAS[schedule], times, given)
+    check(decoded, law)
+
+
+@both
+@schedules
+@pytest.mark.parametrize("given", PROMPTS[:2], ids=str)
 @pytest.mark.parametrize(("steps", "last"), [(1, 1e-5), (2, 1e-5), (4, 1e-5), (3, 0.4)])
 def test_greedy_tail_follows_the_chain_and_its_argmax(
     kind, schedule, given, steps, last, seed, as_denoiser, write

@@ -155,6 +155,21 @@ def chain_law(
     return law
 
 
+def ancestral_mode_law(
+    family: Family, tables: Tables, alpha: Alpha, times: list[float], given: dict[int, int]
+) -> Array:
+    """The reverse chain along all ``times`` but the last, then the mode of the last posterior."""
+    identity = np.eye(len(family.prior))
+    t, s = times[-2:]
+
+    def kernel(x: State) -> list[Array]:
+        belief = tables.belief(x, t)
+        laws = [family.posterior(v, belief[i], alpha(s), alpha(t)) for i, v in enumerate(x)]
+        return [identity[law.argmax()] for law in laws]
+
+    return move(chain_law(family, tables, alpha, times[:-1], given), kernel, given)
+
+
 def greedy_tail_law(
     family: Family, tables: Tables, alpha: Alpha, times: list[float], given: dict[int, int]
 ) -> Array:
