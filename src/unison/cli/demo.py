@@ -28,7 +28,7 @@ class Flags:
 
     out: Path = Path("runs/demo")
     text: tuple[str, ...] = ()
-    samples: int = 48
+    samples: int = 128
     judge: str = "ngram"
     resume: bool = False
     seed: int = 0

@@ -11,7 +11,7 @@ from unison.distil import Distil
 from unison.distil import run as distillation
 from unison.evaluate import likelihood
 from unison.language_model import Defaults, LanguageModel
-from unison.process import Sequential, Uniform
+from unison.process import Sequential
 from unison.train import (
     Event,
     Hooks,
@@ -141,10 +141,9 @@ def distil(
     prepared, refresh = distillation.prepare(config, base, corpus)
     settings = distillation.as_train(config, base)
     folder.claim(place.out, place.resume, "distil", config, [str(run), *sources])
-    strategy = "greedy_tail" if isinstance(base.process, Uniform) else base.defaults.strategy
     result = replace(
         base,
-        defaults=replace(base.defaults, strategy=strategy, steps=config.steps),
+        defaults=replace(base.defaults, steps=config.steps),
         notes={**base.notes, "distil": folder.plain(config)},
     )
     return _finish(settings, prepared, result, place.out, observe, refresh)

@@ -59,14 +59,14 @@ def demo() -> Recipe:
 
 
 def demo_distil() -> Distil:
-    """A minute or two on two CPU cores."""
+    """Under a minute on two CPU cores: one round across the gap of an eight-step sampler."""
     return Distil(
-        rounds=5,
-        round_steps=60,
-        first_gap=1 / 128,
-        optimizer=Optimizer(lr=5e-4, warmup=20, beta2=0.99),
-        batch_size=16,
-        ema=0.95,
+        rounds=1,
+        round_steps=200,
+        first_gap=1 / 8,
+        optimizer=Optimizer(lr=2e-4, warmup=20, beta2=0.99),
+        batch_size=32,
+        ema=0.98,
         eval_every=100,
         eval_blocks=64,
         save_every=100,
