@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: demo test test-all lint bench clean
 
 demo: $(VENV)/.demo
-	$(BIN)/unison demo --out runs/demo --resume
+	OMP_WAIT_POLICY=passive $(BIN)/unison demo --out runs/demo --resume  # spinning threads starve a busy machine
 
 test: $(VENV)/.test
 	$(BIN)/pytest -n 2 --dist loadfile

@@ -10,7 +10,7 @@ from unison.decode import STRATEGIES, Canvas, StepInfo, Strategy, decode, shaped
 from unison.language_model import LanguageModel
 from unison.prob import rng
 from unison.prob.rng import Key
-from unison.process import PROCESSES, Process, Sequential
+from unison.process import PROCESSES, Process
 
 Part = str | int
 OnStep = Callable[[int, Canvas, StepInfo], None]
@@ -231,8 +231,3 @@ def read(model: LanguageModel, tokens: Sequence[int], given: int = 0) -> str:
 def _last(given: Tensor) -> int:
     """Return the number of tokens up to and including the last given one."""
     return int(given.nonzero().max()) + 1 if given.any() else 0
-
-
-def default_strategy(process: Process) -> str:
-    """Return the name of the plain sampler of a process."""
-    return "left_to_right" if isinstance(process, Sequential) else "ancestral"
