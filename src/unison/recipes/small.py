@@ -45,10 +45,10 @@ def demo() -> Recipe:
     """Minutes on two CPU cores: words and layout of the text become visible."""
     train = Train(
         model=TransformerConfig(hidden=128, depth=4, heads=4, max_length=64, cond_dim=64),
-        objective=Duo(curriculum_steps=1200, tau=0.1, tau_end=0.01, soft="dense"),
+        objective=Duo(curriculum_steps=900, tau=0.1, tau_end=0.01, soft="dense"),
         data=Data(TokenizerSpec("bpe", 512)),
         optimizer=Optimizer(lr=2e-3, warmup=50, beta2=0.99, schedule="cosine", final=0.05),
-        steps=4000,
+        steps=3000,
         batch_size=16,
         ema=0.995,
         eval_every=200,
