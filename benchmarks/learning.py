@@ -100,6 +100,13 @@ def main():
     report(results, arguments)
 
 
+def _mean(curves, name, seeds):
+    """Average the curves of all seeds, step by step."""
+    steps = [step for step, _ in curves[f"{name}/0"]]
+    values = zip(*([v for _, v in curves[f"{name}/{seed}"]] for seed in range(seeds)), strict=True)
+    return [(step, sum(row) / seeds) for step, row in zip(steps, values, strict=True)]
+
+
 def _shared(config):
     fields = dataclasses.asdict(config)
     return {name: value for name, value in fields.items() if name not in ("objective", "seed")}
@@ -113,6 +120,8 @@ def report(results, arguments):
         plain, ours = curves[f"plain/{seed}"], curves[f"curriculum/{seed}"]
         share = reached(plain, ours)
         rows.append((seed, plain[-1][1], ours[-1][1], share))
+    plain, ours = (_mean(curves, name, arguments.seeds) for name in ("plain", "curriculum"))
+    rows.append(("mean curve", plain[-1][1], ours[-1][1], reached(plain, ours)))
     lines = [
         "# Curriculum against none, equal steps and seeds",
         "",
