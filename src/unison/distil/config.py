@@ -28,6 +28,8 @@ class Distil:
         keep: Newest checkpoints that stay on disk.
         log_every: Steps between lines of the log.
         steps: Denoiser evaluations the result is sampled with by default.
+        top_p: Nucleus the result is sampled with by default: tokens drawn together in few steps
+            cannot mend one another's rare choices.
         seed: Names every random number of the run.
     """
 
@@ -48,12 +50,15 @@ class Distil:
     keep: int = 2
     log_every: int = 10
     steps: int = 8
+    top_p: float = 0.95
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("rounds", "round_steps", "batch_size", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}.")
         if not 0 < self.first_gap * 2 ** (self.rounds - 1) <= 1:
             raise ValueError(
                 f"first_gap={self.first_gap} doubled over {self.rounds} rounds must stay in "

@@ -122,7 +122,9 @@ def _samples(shown: Shown, scores: Scores, seed: int) -> ModelSamples:
     for steps in SWEEP:
         text, steps_trace = trace(shown, steps, seed)
         samples.append(Sample(steps, text, scores[steps], steps_trace))
-    return ModelSamples(shown.name, samples, f"sampled with {shown.strategy}")
+    nucleus = shown.model.defaults.top_p
+    law = "the model's own law" if nucleus == 1 else f"a nucleus of {nucleus}"
+    return ModelSamples(shown.name, samples, f"sampled with {shown.strategy}, {law}")
 
 
 def _losses(pair: Sequence[Shown], *, dark: bool) -> bytes:
@@ -164,6 +166,8 @@ def _summary(base: Shown, student: Shown, judge: Judge) -> list[str]:
         f"A uniform-state diffusion language model of {size:,} parameters learnt the text, with "
         "Duo's curriculum, and was then distilled to need fewer steps. Both models start each "
         "text from random tokens and rewrite all of it at every step.",
+        f"The base is sampled from its own law, the student within a nucleus of "
+        f"{student.model.defaults.top_p}: its default.",
         f"The judge is {judge.name}; its perplexities are comparable only with one another.",
     ]
 

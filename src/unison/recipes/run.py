@@ -143,7 +143,7 @@ def distil(
     folder.claim(place.out, place.resume, "distil", config, [str(run), *sources])
     result = replace(
         base,
-        defaults=replace(base.defaults, steps=config.steps),
+        defaults=replace(base.defaults, steps=config.steps, top_p=config.top_p),
         notes={**base.notes, "distil": folder.plain(config)},
     )
     return _finish(settings, prepared, result, place.out, observe, refresh)
