@@ -50,7 +50,7 @@ class Distil:
     keep: int = 2
     log_every: int = 10
     steps: int = 8
-    top_p: float = 0.95
+    top_p: float = 0.9
     seed: int = 0
 
     def __post_init__(self) -> None:
