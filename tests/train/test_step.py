@@ -30,7 +30,7 @@ class Scaled:
         return Nats(total * factor, count)
 
     def losses(self, process, network, batch, key):
-        raise NotImplementedError
+        return Duo().losses(process, network, batch, key) * self.factor
 
 
 def learner(objective: Objective, optimizer=None, family="duo", **changes) -> Learner:
