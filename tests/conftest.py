@@ -12,7 +12,7 @@ from unison.decode import Canvas, Decoded, Strategy, decode, start
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import Process
-from unison.types import Denoiser, LogProbs, Time, Tokens
+from unison.types import Belief, Denoiser, Focus, Time, Tokens
 
 torch.set_num_threads(1)  # toy tensors: a second thread only waits
 
@@ -47,9 +47,14 @@ def as_denoiser() -> Callable[[Tables], Denoiser]:
     def build(tables: Tables) -> Denoiser:
         clean, noisy = torch.from_numpy(tables.clean), torch.from_numpy(tables.noisy)
 
-        def denoise(xt: Tokens, t: Time) -> LogProbs:
+        def denoise(
+            xt: Tokens, t: Time, focus: Focus | None = None, earlier: Belief | None = None
+        ) -> Belief:
             state, time = tuple(xt.unbind(1)), t[:, None, None]
-            return ((1 - time) * clean[state] + time * noisy[state]).log().float()
+            log_x0 = ((1 - time) * clean[state] + time * noisy[state]).log().float()
+            if focus is None:
+                return log_x0
+            return log_x0.gather(1, focus.positions[..., None].expand(-1, -1, log_x0.shape[-1]))
 
         return denoise
 

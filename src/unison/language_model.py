@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from unison import files
 from unison.data import Tokenizer
-from unison.models import Transformer, TransformerConfig
+from unison.denoising import RowDenoiser
+from unison.models import Network, Transformer, TransformerConfig
 from unison.process import PROCESSES, SCHEDULES, Process, Sequential, Uniform
-from unison.types import Denoiser, LogProbs, Mask, Time, Tokens
+from unison.types import Mask
 
 K = TypeVar("K")
 
 FORMAT_VERSION = 1
-_ROWS_PER_FORWARD = 16  # on a GPU; one row fills a CPU
 
 
 class ModelError(ValueError):
@@ -62,7 +62,7 @@ class LanguageModel:
         notes: Where it comes from; free-form, kept in ``config.json``.
     """
 
-    network: Transformer
+    network: Network
     process: Process
     tokenizer: Tokenizer
     defaults: Defaults = field(default_factory=Defaults)
@@ -78,52 +78,18 @@ class LanguageModel:
         """Longest canvas, in tokens."""
         return self.network.config.max_length
 
-    def denoiser(self, valid: Mask | None = None) -> Denoiser:
+    def denoiser(self, valid: Mask | None = None) -> RowDenoiser:
         """Return the belief p(x_0 | x_t) as a callable of (x_t, t).
-
-        A self-conditioned network is called twice: the second call reads the first's answer.
-        The network always runs on the same number of rows, the last group filled up with copies:
-        matrix kernels round differently for different shapes, and a row must not see its batch.
 
         Args:
             valid: False at padding, which then influences nothing.
         """
-        rows = 1 if self.device.type == "cpu" else _ROWS_PER_FORWARD
-
-        @torch.no_grad()
-        def denoise(xt: Tokens, t: Time) -> LogProbs:
-            inputs, sigma = self._inputs(xt, t)
-            logits = [
-                self._logits(inputs[part], sigma[part], None if valid is None else valid[part])
-                for part in _chunks(len(xt), rows, xt.device)
-            ]
-            return self.process.log_x0(torch.cat(logits)[: len(xt)], xt)
-
-        return denoise
+        return RowDenoiser(self.network, self.process, valid)
 
     @property
     def evaluations_per_step(self) -> int:
         """Network calls behind one call of the denoiser."""
-        return 1 if self.network.earlier is None else 2
-
-    def _logits(self, inputs: Tokens, sigma: Time, valid: Mask | None) -> Tensor:
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.is_cuda):
-            logits = self.network(inputs, sigma, valid)
-            if self.network.earlier is None:
-                return logits
-            return self.network(inputs, sigma, valid, logits.float().softmax(-1))
-
-    def _inputs(self, xt: Tokens, t: Time) -> tuple[Tokens, Time]:
-        if isinstance(self.process, Sequential):
-            return self.process.shifted(xt), t.float()
-        return xt, -self.process.schedule.alpha(t.double()).log().float()
-
-
-def _chunks(rows: int, size: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Return row numbers in groups of exactly ``size``, the last filled up with row 0."""
-    short = -rows % size
-    numbers = torch.arange(rows, device=device)
-    return torch.cat([numbers, numbers.new_zeros(short)]).split(size)
+        return 2 if self.network.config.self_conditioning else 1
 
 
 def save(model: LanguageModel, path: Path) -> None:

@@ -17,6 +17,7 @@ Mask = Bool[Tensor, "B L"]
 Time = Float[Tensor, " B"]
 Logits = Float[Tensor, "B L V"]
 LogProbs = Float[Tensor, "B L V"]
+Belief = Float[Tensor, "B F V"]  # log-probabilities at the positions asked for: all L, or F of them
 
 
 class Law(Enum):
@@ -81,10 +82,46 @@ class Network(Protocol):
         ...
 
 
+class Focus(NamedTuple):
+    """Where a step works and which answers it will read: what spares a model the rest.
+
+    Attributes:
+        positions: Canvas positions whose belief is wanted; a row with fewer repeats one of its
+            own.
+        block: The first position of each row's active block, and one past its last.
+    """
+
+    positions: Int[Tensor, "B F"]
+    block: Int[Tensor, "B 2"]
+
+
 @runtime_checkable
 class Denoiser(Protocol):
     """A trained model as decoding sees it."""
 
-    def __call__(self, xt: Tokens, t: Time) -> LogProbs:
-        """Return log p(x_0 | x_t), float32, normalised over the clean vocabulary."""
+    def __call__(
+        self, xt: Tokens, t: Time, focus: Focus | None = None, earlier: Belief | None = None
+    ) -> Belief:
+        """Return log p(x_0 | x_t), float32, normalised over the clean vocabulary.
+
+        Args:
+            xt: Noisy tokens.
+            t: Time of each row.
+            focus: The positions wanted, answered [batch, focus, vocab]; ``None`` for all,
+                answered [batch, length, vocab].
+            earlier: The belief of an earlier step at the same positions, for self-conditioned
+                models; -inf everywhere in a row that has none.
+        """
+        ...
+
+
+@runtime_checkable
+class Shadowing(Protocol):
+    """A denoiser that can also judge a token without seeing it."""
+
+    def shadow(self, xt: Tokens, t: Time, focus: Focus) -> tuple[Belief, Belief]:
+        """Return the belief at ``focus``, and the belief there that leaves the own token out.
+
+        Both in one evaluation.
+        """
         ...

@@ -3,7 +3,7 @@
 import math
 
 from unison.prob import truncation
-from unison.types import Denoiser, LogProbs, Time, Tokens
+from unison.types import Belief, Denoiser, Focus, Time, Tokens
 
 
 def shaped(
@@ -31,8 +31,10 @@ def shaped(
     if temperature == 1 and top_k is None and top_p == 1:
         return denoise
 
-    def belief(xt: Tokens, t: Time) -> LogProbs:
-        logp = truncation.temper(denoise(xt, t), temperature)
+    def belief(
+        xt: Tokens, t: Time, focus: Focus | None = None, earlier: Belief | None = None
+    ) -> Belief:
+        logp = truncation.temper(denoise(xt, t, focus, earlier), temperature)
         if top_k is not None:
             logp = truncation.top_k(logp, top_k)
         return truncation.top_p(logp, top_p)

@@ -5,6 +5,75 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class MixtureConfig:
+    """A mixture of experts in place of the MLP.
+
+    Attributes:
+        experts: Experts per layer.
+        chosen: Experts each token visits.
+        hidden: Width of one expert.
+        shared: Width of the expert that every token visits; 0 for none.
+        score: Softmax over all experts, or a sigmoid of each.
+        normalised: Divide the weights of the chosen experts by their sum.
+        scale: Factor on those weights, after that.
+        bias: Add a learned bias to the scores when choosing, not when weighing.
+        groups: Groups of experts, of which the ``chosen_groups`` with the largest sums of two
+            best scores take part.
+        chosen_groups: See ``groups``.
+        dense: The first layers that keep a plain MLP.
+    """
+
+    experts: int
+    chosen: int
+    hidden: int
+    shared: int = 0
+    score: Literal["softmax", "sigmoid"] = "softmax"
+    normalised: bool = True
+    scale: float = 1.0
+    bias: bool = False
+    groups: int = 1
+    chosen_groups: int = 1
+    dense: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("experts", "chosen", "hidden", "groups", "chosen_groups"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"mixture.{name} must be at least 1, got {getattr(self, name)}.")
+        if self.chosen > self.experts or self.experts % self.groups:
+            raise ValueError(
+                f"mixture.experts={self.experts} must be at least chosen={self.chosen} and a "
+                f"multiple of groups={self.groups}."
+            )
+        if self.chosen_groups > self.groups:
+            raise ValueError(
+                f"mixture.chosen_groups={self.chosen_groups} must be at most groups={self.groups}."
+            )
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched to a longer context.
+
+    Attributes:
+        kind: ``linear`` divides every frequency by ``factor``; ``llama3`` only the slow ones,
+            with a smooth passage between (Llama 3.1); ``yarn`` as arXiv:2309.00071.
+        factor: The stretch.
+        original_length: Context before it.
+        low: ``llama3``: turns over the original context below which a frequency is slow;
+            ``yarn``: the "beta_slow" of the paper.
+        high: Turns above which it is left alone; ``yarn``: "beta_fast".
+        attention: ``yarn``: factor on cos and sin; ``None`` for 0.1 ln(factor) + 1.
+    """
+
+    kind: Literal["linear", "llama3", "yarn"]
+    factor: float
+    original_length: int = 8192
+    low: float = 1.0
+    high: float = 4.0
+    attention: float | None = None
+
+
+@dataclass(frozen=True)
 class TransformerConfig:
     """The shape of one transformer.
 
@@ -29,6 +98,20 @@ class TransformerConfig:
         tied: Share the input embedding with the output head.
         dropout: On both residual branches, while training.
         self_conditioning: Add an input for an earlier belief about the clean text.
+        head_width: Width of one head; ``None`` for hidden / heads.
+        mlp_hidden: Width of the MLP; ``None`` for hidden times ``mlp_ratio``.
+        norm_bias: Whether LayerNorm has a bias.
+        norm_eps: Added to the variance by every norm.
+        qkv_bias: Whether the attention's input projection has a bias.
+        out_bias: Whether its output projection has one.
+        qk_norm: RMSNorm on every query and key head, before they rotate.
+        head_bias: Whether an untied output head has a bias.
+        positions: Rotary, or a learned embedding added to the tokens'.
+        rope_fraction: Leading share of each head that rotates.
+        rope_scaling: Stretch of the rotary frequencies.
+        mixture: Experts in place of the MLP.
+        shifted: The checkpoint's output i speaks of position i + 1; the network hands each
+            position the answer of the one before (position 0 its own).
     """
 
     vocab_size: int = 0
@@ -49,12 +132,25 @@ class TransformerConfig:
     tied: bool = False
     dropout: float = 0.0
     self_conditioning: bool = False
+    head_width: int | None = None
+    mlp_hidden: int | None = None
+    norm_bias: bool = False
+    norm_eps: float = 1e-5
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm: bool = False
+    head_bias: bool = True
+    positions: Literal["rotary", "learned"] = "rotary"
+    rope_fraction: float = 1.0
+    rope_scaling: RopeScaling | None = None
+    mixture: MixtureConfig | None = None
+    shifted: bool = False
 
     def __post_init__(self) -> None:
         for name in ("hidden", "depth", "heads", "max_length", "cond_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}.")
-        if self.hidden % self.heads or self.head_dim % 2:
+        if (self.head_width is None and self.hidden % self.heads) or self.head_dim % 2:
             raise ValueError(
                 f"model.hidden must be heads times an even head width, got hidden={self.hidden} "
                 f"and heads={self.heads}."
@@ -76,7 +172,12 @@ class TransformerConfig:
     @property
     def head_dim(self) -> int:
         """Width of one head."""
-        return self.hidden // self.heads
+        return self.hidden // self.heads if self.head_width is None else self.head_width
+
+    @property
+    def mlp_width(self) -> int:
+        """Width of the MLP."""
+        return int(self.hidden * self.mlp_ratio) if self.mlp_hidden is None else self.mlp_hidden
 
     @property
     def num_kv_heads(self) -> int:

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from unison.models import layers
 from unison.models.config import TransformerConfig
 from unison.models.layers import AttentionMask, Hidden
-from unison.types import Logits, Mask, SoftTokens, Time, Tokens
+from unison.models.view import View
+from unison.types import Mask, SoftTokens, Time, Tokens
 
 
 class Transformer(nn.Module):
@@ -48,15 +49,18 @@ class Transformer(nn.Module):
         inputs: Tokens | SoftTokens,
         sigma: Time,
         valid: Mask | None = None,
-        earlier: Float[Tensor, "B L V"] | None = None,
-    ) -> Logits:
-        """Return logits [batch, length, vocab].
+        earlier: Float[Tensor, "B F V"] | None = None,
+        view: View | None = None,
+    ) -> Float[Tensor, "B F V"]:
+        """Return logits [batch, length, vocab], or [batch, read, vocab].
 
         Args:
             inputs: Noisy tokens, or mixtures of tokens.
             sigma: -log(alpha) per row; ignored where the model takes no time.
             valid: False at padding, which no valid position sees; ``None`` if there is none.
-            earlier: An earlier belief, as probabilities, for a self-conditioned model.
+            earlier: An earlier belief, as probabilities, for a self-conditioned model; at
+                ``view.known``, or everywhere.
+            view: What is computed, seen and read; ``None`` for the whole canvas.
         """
         h = self._embed(inputs)
         if self.earlier is not None and earlier is not None:
@@ -67,6 +71,8 @@ class Transformer(nn.Module):
         cond = None if self.time is None else self.time(sigma)
         for block in self.blocks:
             h = block(h, cond, angles, mask)
+        if view is not None and view.read is not None:
+            h = h.gather(1, view.read[..., None].expand(-1, -1, h.shape[-1]))
         h = self.norm(h)
         if self.modulation is not None and cond is not None:
             h = layers.modulate(h, *self.modulation(cond).chunk(2, dim=-1))

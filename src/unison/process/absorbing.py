@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from unison.prob import categorical
 from unison.process.schedule import LogLinear, Schedule
-from unison.types import Logits, LogProbs, Mask, Time, Tokens
+from unison.types import Belief, Logits, LogProbs, Mask, Time, Tokens
 
 
 @dataclass(frozen=True)
@@ -16,26 +17,31 @@ class Absorbing:
     """Masked diffusion (Sahoo et al., 2024, arXiv:2406.07524).
 
     Attributes:
-        vocab_size: V, the clean vocabulary; the mask id is V itself.
+        vocab_size: V, the tokens a network gives logits for.
         schedule: Survival probability over time.
+        mask_id: The absorbing state: V itself, a state of its own, unless a checkpoint keeps its
+            mask inside the vocabulary; no text is ever predicted to hold it.
     """
 
     vocab_size: int
     schedule: Schedule = field(default_factory=LogLinear)
+    mask_id: int = -1  # -1 stands for V
 
     def __post_init__(self) -> None:
         if self.vocab_size < 1:
             raise ValueError(f"vocab_size must be at least 1, got {self.vocab_size}.")
+        if not -1 <= self.mask_id <= self.vocab_size:
+            raise ValueError(
+                f"mask_id must be a token or the state after the last one, in "
+                f"[0, {self.vocab_size}], got {self.mask_id}."
+            )
+        if self.mask_id == -1:
+            object.__setattr__(self, "mask_id", self.vocab_size)
 
     @property
     def num_states(self) -> int:
         """Tokens and the mask."""
-        return self.vocab_size + 1
-
-    @property
-    def mask_id(self) -> int:
-        """The absorbing state."""
-        return self.vocab_size
+        return max(self.vocab_size, self.mask_id + 1)
 
     def prior(self, u: Float[Tensor, "B L"]) -> Tokens:
         """Return the state at t=1: all masks."""
@@ -49,17 +55,25 @@ class Absorbing:
         """Return True where no reverse step changes the token any more."""
         return xt != self.mask_id
 
+    def belief(self, logits: Belief) -> Belief:
+        """Return what a network says by itself, also of tokens that are settled."""
+        logits = logits.float()
+        if self.mask_id < self.vocab_size:
+            said = torch.arange(self.vocab_size, device=logits.device) != self.mask_id
+            logits = logits.where(said, -torch.inf)
+        return logits.log_softmax(-1)
+
     def log_x0(self, logits: Logits, xt: Tokens) -> LogProbs:
         """Return log p(x_0 | x_t): a clean token is certain to stay (carry-over)."""
-        logp = logits.float().log_softmax(-1)
+        logp = self.belief(logits)
         certain = torch.arange(self.vocab_size, device=xt.device) == xt[..., None]
         kept = torch.where(certain, 0.0, -torch.inf)
         return torch.where(xt[..., None] == self.mask_id, logp, kept)
 
     def log_posterior(
         self, xt: Tokens, log_x0: LogProbs, alpha_s: Time, alpha_t: Time
-    ) -> Float[Tensor, "B L V+1"]:
-        r"""Return log p(x_s | x_t) for s < t with the belief plugged in.
+    ) -> Float[Tensor, "B L S"]:
+        r"""Return log p(x_s | x_t) for s < t with the belief plugged in, over all states.
 
             p(x_s = v    | x_t = m) = (alpha_s - alpha_t) / (1 - alpha_t) * x_0(v)
             p(x_s = m    | x_t = m) = (1 - alpha_s) / (1 - alpha_t)
@@ -72,10 +86,10 @@ class Absorbing:
             alpha_t: Survival at the current time of each row.
         """
         unmask = ((alpha_s - alpha_t) / (1 - alpha_t))[:, None, None]
-        stay = torch.log1p(-unmask).expand(*xt.shape, 1)
-        from_mask = torch.cat([log_x0 + unmask.log(), stay], dim=-1)
-        is_current = torch.arange(self.num_states, device=xt.device) == xt[..., None]
-        from_clean = torch.where(is_current, 0.0, -torch.inf).to(from_mask.dtype)
+        states = torch.arange(self.num_states, device=xt.device)
+        spoken = F.pad(log_x0 + unmask.log(), (0, self.num_states - self.vocab_size))
+        from_mask = torch.where(states == self.mask_id, torch.log1p(-unmask), spoken)
+        from_clean = torch.where(states == xt[..., None], 0.0, -torch.inf).to(from_mask.dtype)
         return torch.where(xt[..., None] == self.mask_id, from_mask, from_clean)
 
     def sample_posterior(

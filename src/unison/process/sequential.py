@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unison.types import Logits, LogProbs, Mask, Tokens
+from unison.types import Belief, Logits, LogProbs, Mask, Tokens
 
 
 @dataclass(frozen=True)
@@ -14,19 +14,29 @@ class Sequential:
     """A canvas whose undecided tail is filled from the left; nothing is ever noised.
 
     Attributes:
-        vocab_size: V; the id V marks an undecided position and is never shown to a network.
+        vocab_size: V; the id V marks an undecided position.
+        bos_id: What a network reads before the first token: V itself, a state of its own, unless
+            a checkpoint begins its texts with a token.
     """
 
     vocab_size: int
+    bos_id: int = -1  # -1 stands for V
 
     def __post_init__(self) -> None:
         if self.vocab_size < 1:
             raise ValueError(f"vocab_size must be at least 1, got {self.vocab_size}.")
+        if not -1 <= self.bos_id <= self.vocab_size:
+            raise ValueError(
+                f"bos_id must be a token or the state after the last one, in "
+                f"[0, {self.vocab_size}], got {self.bos_id}."
+            )
+        if self.bos_id == -1:
+            object.__setattr__(self, "bos_id", self.vocab_size)
 
     @property
     def num_states(self) -> int:
-        """Tokens and the beginning-of-sequence symbol."""
-        return self.vocab_size + 1
+        """Tokens and, where it is none of them, the beginning-of-sequence symbol."""
+        return max(self.vocab_size, self.bos_id + 1)
 
     @property
     def mask_id(self) -> int:
@@ -44,12 +54,15 @@ class Sequential:
     def shifted(self, xt: Tokens) -> Tokens:
         """Return [BOS, x_1 .. x_(L-1)], what a causal network reads to speak of x_1 .. x_L.
 
-        The mark of an undecided position doubles as BOS: no position whose answer is read sees
-        an undecided one.
+        An undecided position reads as BOS too: no position whose answer is read sees one.
         """
-        begin = torch.full_like(xt[:, :1], self.mask_id)
-        return torch.cat([begin, xt[:, :-1]], dim=1)
+        begin = torch.full_like(xt[:, :1], self.bos_id)
+        return torch.cat([begin, torch.where(self.settled(xt), xt, self.bos_id)[:, :-1]], dim=1)
+
+    def belief(self, logits: Belief) -> Belief:
+        """Return log p(x_i | x_<i)."""
+        return logits.float().log_softmax(-1)
 
     def log_x0(self, logits: Logits, xt: Tokens) -> LogProbs:
         """Return log p(x_i | x_<i)."""
-        return logits.float().log_softmax(-1)
+        return self.belief(logits)

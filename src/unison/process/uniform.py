@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unison.prob import categorical
 from unison.process.schedule import LogLinear, Schedule
-from unison.types import Logits, LogProbs, Mask, Time, Tokens
+from unison.types import Belief, Logits, LogProbs, Mask, Time, Tokens
 
 
 class Mixture(NamedTuple):
@@ -62,14 +62,18 @@ class Uniform:
         """Return True where no reverse step changes the token any more: nowhere before t=0."""
         return torch.zeros_like(xt, dtype=torch.bool)
 
+    def belief(self, logits: Belief) -> Belief:
+        """Return a plain log-softmax."""
+        return logits.float().log_softmax(-1)
+
     def log_x0(self, logits: Logits, xt: Tokens) -> LogProbs:
-        """Return the belief: a plain log-softmax.
+        """Return the belief as it is.
 
         The bound is tightest where belief i is p(x_0 at i | x_t but for its own token): the
         posterior adds the current token's evidence itself. A rule that ranks clean tokens by
         probability must first weigh the belief by K alpha_t 1[x_t] + 1 - alpha_t.
         """
-        return logits.float().log_softmax(-1)
+        return self.belief(logits)
 
     def mixture(self, p_current: Float[Tensor, "B L"], alpha_s: Time, alpha_t: Time) -> Mixture:
         r"""Return the posterior's weights, float64 (arXiv:2506.10892, Eq. 4, regrouped).

@@ -1,0 +1,41 @@
+"""What does every network offer, ours or a wrapped one?"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Parameter
+
+from unison.models.config import TransformerConfig
+from unison.models.view import View
+from unison.types import Mask, SoftTokens, Time, Tokens
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A ``torch.nn.Module`` from noisy tokens and a noise level to logits over the vocabulary."""
+
+    @property
+    def config(self) -> TransformerConfig:
+        """Shape and alignment; of a wrapped network at least the fields decoding reads."""
+        ...
+
+    def __call__(
+        self,
+        inputs: Tokens | SoftTokens,
+        sigma: Time,
+        valid: Mask | None = None,
+        earlier: Float[Tensor, "B F V"] | None = None,
+        view: View | None = None,
+    ) -> Float[Tensor, "B F V"]:
+        """Return logits [batch, length or positions read, vocab]; position i speaks of i."""
+        ...
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Return the weights."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights by name."""
+        ...
