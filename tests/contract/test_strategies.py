@@ -12,8 +12,10 @@ import torch
 from oracle.decoding import random_tables
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unison.decode import STRATEGIES, Canvas, decode, start
+from unison.decode import STRATEGIES, Canvas, blocks, decode, start
 from unison.decode.diffusion._skeleton import Skeleton
+from unison.decode.select import Threshold
+from unison.decode.temper import Temper
 from unison.prob import categorical, rng
 from unison.prob.rng import Key
 from unison.process import PROCESSES
@@ -23,6 +25,12 @@ VOCAB, LENGTH = 3, 3
 
 # Small settings that reach every branch of a strategy; without an entry, its defaults.
 SETTINGS = {
+    "composed": [
+        {"steps": 3},
+        {"steps": 2, "block_length": 2, "temper": Temper(1.0)},
+        {"steps": 2, "per_block": True, "block_length": 2, "anchor": "canvas"},
+        {"steps": 3, "select": Threshold(0.4), "temper": Temper(0.8, 0.4), "judged": "tempered"},
+    ],
     "ancestral": [{"steps": 1}, {"steps": 3}],
     "greedy_tail": [{"steps": 1}, {"steps": 3}],
     "psi": [
@@ -41,6 +49,13 @@ SETTINGS = {
 
 # Values a strategy must refuse besides NONSENSE.
 REFUSED = {
+    "composed": [
+        {"steps": 0},
+        {"block_length": 0},
+        {"anchor": "prompt"},
+        {"judged": "raw"},
+        {"discount": 1.5},
+    ],
     "ancestral": [{"steps": 0}],
     "greedy_tail": [{"steps": 0}, {"last": 0.0}, {"last": 1.0}],
     "psi": [
@@ -114,7 +129,9 @@ def leaves(x):
 
 def same(a, b):
     pairs = zip(leaves(a), leaves(b), strict=True)
-    return all(torch.equal(x, y) for x, y in pairs)
+    return all(
+        x.shape == y.shape and torch.equal(x.nan_to_num(-1), y.nan_to_num(-1)) for x, y in pairs
+    )
 
 
 @names
@@ -280,6 +297,7 @@ def test_a_step_never_waits_for_the_device(name, settings, kind, toy, monkeypatc
     monkeypatch.setattr(
         categorical, "sample_where", lambda p, u, wanted: categorical.sample(p, u).where(wanted, 0)
     )
+    monkeypatch.setattr(blocks, "width", lambda wanted, bound: bound)
     for step in range(min(strategy.budget(LENGTH), 3)):
         with NoWaiting():
             after, _ = strategy.step(process, denoise, canvas, key.at(step))

@@ -15,7 +15,7 @@ NOISY, NOW = torch.zeros(1, 1, dtype=torch.long), torch.ones(1, dtype=torch.floa
 
 def belief(p):
     logp = torch.tensor(p).log()[None, None]
-    return lambda xt, t: logp
+    return lambda xt, t, focus=None, earlier=None: logp
 
 
 def reshaped(p=TOY, **settings):

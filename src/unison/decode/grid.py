@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unison.process import Absorbing, Uniform
+from unison.process.schedule import LogLinear
 from unison.types import Time
 
 _HALVINGS = 50  # time_of answers to 2^-51
@@ -66,6 +67,13 @@ def survival(process: Absorbing | Uniform, t: float | Tensor, like: Tensor) -> T
     """
     time = per_row(t, like)
     return torch.where(time <= 0, torch.ones_like(time), process.schedule.alpha(time))
+
+
+def time_at(process: Absorbing | Uniform, alpha: Time) -> Time:
+    """Return ``time_of`` without a search where the schedule is linear in time."""
+    if isinstance(process.schedule, LogLinear):
+        return 1 - alpha
+    return time_of(process, alpha)
 
 
 def time_of(process: Absorbing | Uniform, alpha: Time) -> Time:

@@ -9,6 +9,7 @@ from unison.data import prepare as prepare_corpus
 from unison.distil.config import Distil
 from unison.distil.teaching import Taught
 from unison.language_model import LanguageModel
+from unison.models import Transformer
 from unison.process import PROCESSES
 from unison.train import Data, Prepared, Train, TrainError
 
@@ -62,9 +63,13 @@ def prepare(
     a copy of the student's raw weights, and the gap doubles.
 
     Raises:
-        ValueError: The corpus has too few blocks.
+        ValueError: The corpus has too few blocks, or the network is a wrapped one.
     """
     student = base.network
+    if not isinstance(student, Transformer):
+        raise ValueError(
+            f"a {type(student).__name__} cannot be distilled; only unison's own transformer can."
+        )
     teacher = copy.deepcopy(student).eval().requires_grad_(False)
     stream = BlockStream.over(corpus.train.tokens, base.max_length, config.batch_size, config.seed)
     taught = Taught(config.method, teacher, config.first_gap, config.round_steps)

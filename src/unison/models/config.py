@@ -48,6 +48,15 @@ class MixtureConfig:
             raise ValueError(
                 f"mixture.chosen_groups={self.chosen_groups} must be at most groups={self.groups}."
             )
+        if self.chosen > self.chosen_groups * (self.experts // self.groups):
+            raise ValueError(
+                f"mixture.chosen={self.chosen} experts cannot come from chosen_groups="
+                f"{self.chosen_groups} of {self.experts // self.groups} experts each."
+            )
+        if min(self.shared, self.dense) < 0:
+            raise ValueError(
+                f"mixture.shared and dense must be at least 0, got {self.shared} and {self.dense}."
+            )
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,17 @@ class RopeScaling:
     low: float = 1.0
     high: float = 4.0
     attention: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.factor < 1 or self.original_length < 1:
+            raise ValueError(
+                "rope_scaling.factor and original_length must be at least 1, got "
+                f"{self.factor} and {self.original_length}."
+            )
+        if self.kind != "linear" and not 0 < self.low < self.high:
+            raise ValueError(
+                f"rope_scaling.low must be positive and below high, got {self.low}, {self.high}."
+            )
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,8 @@ class TransformerConfig:
         mixture: Experts in place of the MLP.
         shifted: The checkpoint's output i speaks of position i + 1; the network hands each
             position the answer of the one before (position 0 its own).
+        time_zeroed: The ``adaln`` network always reads a noise level of 0: its modulations were
+            trained, but know no time (MDLM's ``time_conditioning=False``).
     """
 
     vocab_size: int = 0
@@ -145,6 +167,7 @@ class TransformerConfig:
     rope_scaling: RopeScaling | None = None
     mixture: MixtureConfig | None = None
     shifted: bool = False
+    time_zeroed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("hidden", "depth", "heads", "max_length", "cond_dim"):
@@ -161,6 +184,26 @@ class TransformerConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout must be in [0, 1), got {self.dropout}.")
+        if self.norm_eps <= 0 or self.mlp_width < 1:
+            raise ValueError(
+                "model.norm_eps and the MLP's width must be positive, got "
+                f"{self.norm_eps} and {self.mlp_width}."
+            )
+        self._check_positions()
+        self._check_blocks()
+
+    def _check_positions(self) -> None:
+        if not 0 < self.rope_fraction <= 1 or self.rope_dim < 2 or self.rope_dim % 2:
+            raise ValueError(
+                f"model.rope_fraction={self.rope_fraction} must be in (0, 1] and rotate an even "
+                f"number of a head's {self.head_dim} entries, got {self.rope_dim}."
+            )
+        if self.positions == "learned" and (self.rope_scaling or self.rope_fraction < 1):
+            raise ValueError(
+                "model.rope_scaling and rope_fraction go with positions='rotary' only."
+            )
+
+    def _check_blocks(self) -> None:
         if self.block_length is not None and self.block_length < 1:
             raise ValueError(f"model.block_length must be at least 1, got {self.block_length}.")
         if (self.attention == "block_causal") != (self.block_length is not None):
@@ -173,6 +216,11 @@ class TransformerConfig:
     def head_dim(self) -> int:
         """Width of one head."""
         return self.hidden // self.heads if self.head_width is None else self.head_width
+
+    @property
+    def rope_dim(self) -> int:
+        """Leading entries of each head that rotate."""
+        return int(self.head_dim * self.rope_fraction)
 
     @property
     def mlp_width(self) -> int:

@@ -1,20 +1,37 @@
 """Which pieces make a block? Rotary positions, modulation, attention, MLPs."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unison.models import rope
 from unison.models.config import TransformerConfig
+from unison.models.mlp import GeluMlp, SwiGluMlp
+from unison.models.moe import Mixture
 
 Hidden = Float[Tensor, "B L D"]
 Cond = Float[Tensor, "B C"]
 Heads = Float[Tensor, "B L H E"]
-Angles = tuple[Float[Tensor, "L E2"], Float[Tensor, "L E2"]]
-AttentionMask = Bool[Tensor, "B 1 M L"]
+Angles = tuple[Float[Tensor, "*P E2"], Float[Tensor, "*P E2"]]
+AttentionMask = Bool[Tensor, "#B 1 L N"]
+
+
+class LayerMemory(NamedTuple):
+    """One layer's keys and values of the whole canvas; the layer overwrites what it computes.
+
+    Attributes:
+        keys: Room for every position.
+        values: The same.
+        compute: Positions that are computed; ``None`` for all.
+    """
+
+    keys: Float[Tensor, "B H N E"]
+    values: Float[Tensor, "B H N E"]
+    compute: Int[Tensor, "B L"] | None
 
 
 class _Rotate(torch.autograd.Function):
@@ -35,33 +52,38 @@ class _Rotate(torch.autograd.Function):
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    half = x.shape[-1] // 2
-    first, second = x[..., :half], x[..., half:]
-    cos, sin = cos[:, None].to(x.dtype), sin[:, None].to(x.dtype)
+    half = cos.shape[-1]
+    first, second = x[..., :half], x[..., half : 2 * half]
+    cos, sin = cos.unsqueeze(-2).to(x.dtype), sin.unsqueeze(-2).to(x.dtype)
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1)
-    torch.mul(second, cos, out=out[..., half:]).addcmul_(first, sin)
+    torch.mul(second, cos, out=out[..., half : 2 * half]).addcmul_(first, sin)
+    if 2 * half < x.shape[-1]:
+        out[..., 2 * half :] = x[..., 2 * half :]
     return out
 
 
 def rotate(x: Heads, angles: Angles) -> Heads:
-    """Apply rotary position embedding, half-split layout (Su et al., 2021, arXiv:2104.09864)."""
+    """Apply rotary position embedding, half-split layout (Su et al., 2021, arXiv:2104.09864).
+
+    Where there are fewer angles than pairs, the leading entries of each head rotate among
+    themselves and the others stay.
+    """
     return _Rotate.apply(x, *angles)  # pyright: ignore[reportReturnType]
 
 
-def angles(length: int, head_dim: int, base: float, device: torch.device) -> Angles:
-    """Return cos and sin of position times frequency, float32."""
-    exponent = torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim
-    position = torch.arange(length, dtype=torch.float64, device=device)
-    angle = position[:, None] * base**-exponent
-    return angle.cos().float(), angle.sin().float()
+def angles(place: Int[Tensor, "*P"], config: TransformerConfig) -> Angles:
+    """Return cos and sin of place times frequency, float32, stretched as configured."""
+    rates, factor = rope.frequencies(config, place.device)
+    angle = place[..., None].double() * rates
+    return (angle.cos() * factor).float(), (angle.sin() * factor).float()
 
 
 def make_norm(config: TransformerConfig) -> nn.Module:
-    """Return the configured normalisation; neither kind has a bias."""
+    """Return the configured normalisation of the residual stream."""
     if config.norm == "rms":
-        return nn.RMSNorm(config.hidden, eps=1e-5)
-    return nn.LayerNorm(config.hidden, bias=False)
+        return nn.RMSNorm(config.hidden, eps=config.norm_eps)
+    return nn.LayerNorm(config.hidden, eps=config.norm_eps, bias=config.norm_bias)
 
 
 def modulate(x: Hidden, shift: Tensor, scale: Tensor) -> Hidden:
@@ -70,58 +92,52 @@ def modulate(x: Hidden, shift: Tensor, scale: Tensor) -> Hidden:
 
 
 class Attention(nn.Module):
-    """Grouped-query self-attention with rotary positions and one fused input projection."""
+    """Grouped-query self-attention with one fused input projection."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.heads, self.kv_heads = config.heads, config.num_kv_heads
         self.head_dim = config.head_dim
-        self.qkv = nn.Linear(
-            config.hidden, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False
-        )
-        self.out = nn.Linear(config.hidden, config.hidden, bias=False)
+        width = self.heads * self.head_dim
+        into = width + 2 * self.kv_heads * self.head_dim
+        self.qkv = nn.Linear(config.hidden, into, bias=config.qkv_bias)
+        self.out = nn.Linear(width, config.hidden, bias=config.out_bias)
+        self.q_norm = self.k_norm = None
+        if config.qk_norm:
+            self.q_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps)
+            self.k_norm = nn.RMSNorm(self.head_dim, eps=config.norm_eps)
         self.causal = config.attention == "causal"
 
-    def forward(self, x: Hidden, angles: Angles, mask: AttentionMask | None) -> Hidden:
+    def forward(
+        self,
+        x: Hidden,
+        angles: Angles | None,
+        mask: AttentionMask | None,
+        memory: LayerMemory | None = None,
+    ) -> Hidden:
         """Mix positions; ``mask`` is True where a query may look at a key."""
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))
         rotating = self.heads + self.kv_heads
-        rotated = rotate(qkv[:, :, :rotating], angles).transpose(1, 2)
+        heads = self._placed(qkv[:, :, :rotating], angles).transpose(1, 2)
+        keys, values = heads[:, self.heads :], qkv[:, :, rotating:].transpose(1, 2)
+        if memory is not None:
+            keys, values = _recalled(memory, keys, values)
         attended = F.scaled_dot_product_attention(
-            rotated[:, : self.heads],
-            rotated[:, self.heads :],
-            qkv[:, :, rotating:].transpose(1, 2),
+            heads[:, : self.heads],
+            keys,
+            values,
             attn_mask=mask,
             is_causal=self.causal and mask is None,
             enable_gqa=self.kv_heads != self.heads,
         )
         return self.out(attended.transpose(1, 2).flatten(2))
 
-
-class GeluMlp(nn.Module):
-    """Two linear maps round a tanh-form GELU."""
-
-    def __init__(self, hidden: int, inner: int) -> None:
-        super().__init__()
-        self.up, self.down = nn.Linear(hidden, inner), nn.Linear(inner, hidden)
-
-    def forward(self, x: Hidden) -> Hidden:
-        """Return the MLP of every position."""
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
-
-
-class SwiGluMlp(nn.Module):
-    """A gated MLP (Shazeer, 2020, arXiv:2002.05202) with one fused input projection."""
-
-    def __init__(self, hidden: int, inner: int) -> None:
-        super().__init__()
-        self.gate_up = nn.Linear(hidden, 2 * inner, bias=False)
-        self.down = nn.Linear(inner, hidden, bias=False)
-
-    def forward(self, x: Hidden) -> Hidden:
-        """Return the MLP of every position."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * up)
+    def _placed(self, heads: Heads, angles: Angles | None) -> Heads:
+        """Return queries and keys, normalised and rotated where the model does so."""
+        if self.q_norm is not None and self.k_norm is not None:
+            queries, keys = heads.split([self.heads, self.kv_heads], dim=2)
+            heads = torch.cat([self.q_norm(queries), self.k_norm(keys)], dim=2)
+        return heads if angles is None else rotate(heads, angles)
 
 
 class TimeEmbedding(nn.Module):
@@ -142,15 +158,22 @@ class TimeEmbedding(nn.Module):
         return F.silu(self.mlp(waves.to(next(self.mlp.parameters()).dtype)))
 
 
+def make_mlp(config: TransformerConfig, layer: int) -> nn.Module:
+    """Return the MLP of one layer, or the mixture of experts in its place."""
+    if config.mixture is not None and layer >= config.mixture.dense:
+        return Mixture(config.hidden, config.mixture)
+    kind = {"gelu": GeluMlp, "swiglu": SwiGluMlp}[config.mlp]
+    return kind(config.hidden, config.mlp_width)
+
+
 class Block(nn.Module):
     """Attention and MLP, each behind a norm; adaLN modulates and gates both when present."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, layer: int = 0) -> None:
         super().__init__()
-        inner = int(config.hidden * config.mlp_ratio)
         self.attention_norm, self.mlp_norm = make_norm(config), make_norm(config)
         self.attention = Attention(config)
-        self.mlp = {"gelu": GeluMlp, "swiglu": SwiGluMlp}[config.mlp](config.hidden, inner)
+        self.mlp = make_mlp(config, layer)
         self.dropout = nn.Dropout(config.dropout)
         self.modulation = None
         if config.time == "adaln":
@@ -159,14 +182,31 @@ class Block(nn.Module):
             nn.init.zeros_(self.modulation.bias)
 
     def forward(
-        self, h: Hidden, cond: Cond | None, angles: Angles, mask: AttentionMask | None
+        self,
+        h: Hidden,
+        cond: Cond | None,
+        angles: Angles | None,
+        mask: AttentionMask | None,
+        memory: LayerMemory | None = None,
     ) -> Hidden:
         """Return the residual stream after this block."""
         if self.modulation is None or cond is None:
-            h = h + self.dropout(self.attention(self.attention_norm(h), angles, mask))
+            x = self.attention_norm(h)
+            h = h + self.dropout(self.attention(x, angles, mask, memory))
             return h + self.dropout(self.mlp(self.mlp_norm(h)))
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(cond).chunk(6, -1)
         x = modulate(self.attention_norm(h), shift_a, scale_a)
-        h = torch.addcmul(h, gate_a[:, None], self.dropout(self.attention(x, angles, mask)))
+        h = torch.addcmul(h, gate_a[:, None], self.dropout(self.attention(x, angles, mask, memory)))
         x = modulate(self.mlp_norm(h), shift_m, scale_m)
         return torch.addcmul(h, gate_m[:, None], self.dropout(self.mlp(x)))
+
+
+def _recalled(memory: LayerMemory, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Write fresh keys and values into the memory; return all of it."""
+    for room, fresh in ((memory.keys, keys), (memory.values, values)):
+        if memory.compute is None:
+            room.copy_(fresh)
+        else:
+            where = memory.compute[:, None, :, None].expand(fresh.shape)
+            room.scatter_(2, where, fresh.to(room.dtype))
+    return memory.keys.to(keys.dtype), memory.values.to(values.dtype)

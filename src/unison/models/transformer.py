@@ -1,6 +1,7 @@
 """What predicts? One transformer from noisy tokens and a noise level to logits.
 
-The backbone of DiT (Peebles & Xie, 2022, arXiv:2212.09748) as used for text by MDLM and Duo.
+The backbone of DiT (Peebles & Xie, 2022, arXiv:2212.09748) as used for text by MDLM and Duo; with
+other settings that of Llama, Qwen and GPT-2 and of the diffusion models grown from them.
 """
 
 import torch
@@ -8,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unison.models import layers
+from unison.models import layers, sight
 from unison.models.config import TransformerConfig
-from unison.models.layers import AttentionMask, Hidden
+from unison.models.layers import Cond, Hidden
 from unison.models.view import View
 from unison.types import Mask, SoftTokens, Time, Tokens
 
@@ -32,13 +33,19 @@ class Transformer(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.num_states, config.hidden)
         nn.init.uniform_(self.embed.weight, -(config.hidden**-0.5), config.hidden**-0.5)
+        self.places = None
+        if config.positions == "learned":
+            self.places = nn.Embedding(config.max_length, config.hidden)
+            nn.init.uniform_(self.places.weight, -(config.hidden**-0.5), config.hidden**-0.5)
         self.time = layers.TimeEmbedding(config.cond_dim) if config.time == "adaln" else None
-        self.blocks = nn.ModuleList(layers.Block(config) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(layers.Block(config, i) for i in range(config.depth))
         self.norm = layers.make_norm(config)
         self.modulation = None
         if config.time == "adaln":
             self.modulation = _zeroed(nn.Linear(config.cond_dim, 2 * config.hidden))
-        self.head = None if config.tied else _zeroed(nn.Linear(config.hidden, config.vocab_size))
+        self.head = None
+        if not config.tied:
+            self.head = _zeroed(nn.Linear(config.hidden, config.vocab_size, config.head_bias))
         self.earlier = None
         if config.self_conditioning:
             self.earlier = nn.Linear(config.hidden, config.hidden, bias=False)
@@ -61,24 +68,54 @@ class Transformer(nn.Module):
             earlier: An earlier belief, as probabilities, for a self-conditioned model; at
                 ``view.known``, or everywhere.
             view: What is computed, seen and read; ``None`` for the whole canvas.
+
+        Raises:
+            ValueError: The canvas is longer than the learned places, or ``view.compute`` comes
+                without a memory.
         """
+        view = View() if view is None else view
         h = self._embed(inputs)
-        if self.earlier is not None and earlier is not None:
-            h = h + self.earlier(earlier @ self.embed.weight[: self.config.vocab_size])
         length = h.shape[1]
-        angles = layers.angles(length, self.config.head_dim, self.config.rope_base, h.device)
-        mask = self._mask(length, valid, h.device)
-        cond = None if self.time is None else self.time(sigma)
-        for block in self.blocks:
-            h = block(h, cond, angles, mask)
-        if view is not None and view.read is not None:
-            h = h.gather(1, view.read[..., None].expand(-1, -1, h.shape[-1]))
+        place = torch.arange(length, device=h.device) if view.positions is None else view.positions
+        if self.places is not None:
+            h = h + self.places(self._checked(place))
+        if self.earlier is not None and earlier is not None:
+            h = h + self._recalled(earlier, h, view.known)
+        mask = sight.mask(self.config, place, valid, view)
+        if view.compute is not None:
+            h, place = sight.at(h, view.compute), sight.at(place, view.compute)
+        cond = None if self.time is None else self.time(self._level(sigma))
+        angles = layers.angles(place, self.config) if self.places is None else None
+        for layer, block in enumerate(self.blocks):
+            h = block(h, cond, angles, mask, sight.memory(view, layer, length))
+        return self._answer(sight.outputs(h, length, self.config.shifted, view), cond)
+
+    def _level(self, sigma: Time) -> Time:
+        return torch.zeros_like(sigma) if self.config.time_zeroed else sigma
+
+    def _answer(self, h: Hidden, cond: Cond | None) -> Float[Tensor, "B L V"]:
         h = self.norm(h)
         if self.modulation is not None and cond is not None:
             h = layers.modulate(h, *self.modulation(cond).chunk(2, dim=-1))
         if self.head is None:
             return h @ self.embed.weight[: self.config.vocab_size].T
         return self.head(h)
+
+    def _recalled(self, earlier: Tensor, h: Hidden, known: Tensor | None) -> Hidden:
+        """Return what an earlier belief adds to the inputs it speaks of."""
+        told = self.earlier(earlier @ self.embed.weight[: self.config.vocab_size])  # pyright: ignore
+        if known is None:
+            return told
+        where = known[..., None].expand(-1, -1, h.shape[-1])
+        return torch.zeros_like(h).scatter(1, where, told.to(h.dtype))
+
+    def _checked(self, place: Tensor) -> Tensor:
+        if place.shape[-1] > self.config.max_length:
+            raise ValueError(
+                f"the canvas has {place.shape[-1]} positions and this model learned "
+                f"{self.config.max_length}; use a shorter one."
+            )
+        return place
 
     def _embed(self, inputs: Tokens | SoftTokens) -> Hidden:
         if not isinstance(inputs, SoftTokens):
@@ -93,25 +130,9 @@ class Transformer(nn.Module):
         )
         return bags.unflatten(0, (rows, length))
 
-    def _mask(self, length: int, valid: Mask | None, device: torch.device) -> AttentionMask | None:
-        """Return who may look at whom, or None where attention needs no explicit mask."""
-        kind = self.config.attention
-        if valid is None and kind != "block_causal":
-            return None
-        position = torch.arange(length, device=device)
-        mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=device)
-        if kind == "causal":
-            mask = (position[:, None] >= position)[None, None]
-        if kind == "block_causal":
-            block = position // (self.config.block_length or length)
-            mask = (block[:, None] >= block)[None, None]
-        if valid is None:
-            return mask
-        # A padded query would have no key at all and answer NaN: let it see itself.
-        return (mask & valid[:, None, None, :]) | torch.eye(length, dtype=torch.bool, device=device)
-
 
 def _zeroed(linear: nn.Linear) -> nn.Linear:
     nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
     return linear

@@ -6,6 +6,7 @@ the command line and the reference iterate this table.
 
 from unison.decode.api import Strategy
 from unison.decode.diffusion.ancestral import Ancestral
+from unison.decode.diffusion.composed import Composed
 from unison.decode.diffusion.first_hitting import FirstHitting
 from unison.decode.diffusion.greedy_tail import GreedyTail
 from unison.decode.diffusion.psi import Psi
@@ -13,6 +14,7 @@ from unison.decode.diffusion.remdm import ReMDM
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "ancestral": Ancestral,
+    "composed": Composed,
     "first_hitting": FirstHitting,
     "greedy_tail": GreedyTail,
     "psi": Psi,

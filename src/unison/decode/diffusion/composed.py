@@ -1,0 +1,273 @@
+"""A strategy made of parts: order, select, revise, stop and temper, each chosen by itself."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unison.decode import blocks, grid
+from unison.decode.api import Canvas, StepInfo
+from unison.decode.blocks import Anchor
+from unison.decode.composition import refusal
+from unison.decode.order import Confidence
+from unison.decode.revise import Keep
+from unison.decode.select import Count
+from unison.decode.sight import SITE_TARGET, Chosen, Order, Revise, Select, Sight, Stop, Verdict
+from unison.decode.situation import Look, Memory, Situation, looked_back, situated
+from unison.decode.stop import Committed
+from unison.decode.temper import Temper
+from unison.prob import categorical, rng
+from unison.prob.rng import Key
+from unison.process import Absorbing, Uniform
+from unison.types import Belief, Denoiser, Law, Shadowing, Tokens
+
+_WORDS = {"anchor": ("answer", "canvas"), "judged": ("belief", "tempered")}
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Write the canvas block by block; in each step the parts decide what is written.
+
+    The skeleton shared by MaskGIT (arXiv:2202.04200), LLaDA (arXiv:2502.09992), Fast-dLLM
+    (arXiv:2505.22618) and the methods named in ``unison.decode.presets``.
+
+    Law: none in general. With one token per step, temperature 1 and an order that does not look
+    at the drawn token, the joint law of the canvas is the product of the beliefs along the order,
+    so exact beliefs give exact samples.
+
+    Attributes:
+        order: Which position goes first.
+        select: How many are written at once.
+        revise: What happens to written text.
+        stop: When the rest is written at once.
+        temper: How sharply tokens are drawn.
+        steps: Steps over the whole canvas, or for each block; ``None`` for as many as the parts
+            take, at most one per position (and what the revision needs on top).
+        per_block: Whether ``steps`` counts each block's.
+        block_length: Positions of a block; ``None`` for the whole canvas at once.
+        anchor: Where blocks are counted from: the answer's first position, or the canvas's.
+        judged: Whether parts judge by the model's belief or by the tempered one.
+        discount: Factor on the score of a position whose candidate ends the text, at the first
+            step; rises linearly to 1 at the last (EOSER, arXiv:2509.23924).
+        eos_ids: Tokens that end the text; needed by ``discount`` and by some stops.
+    """
+
+    law: ClassVar[Law] = Law.BIASED
+    processes: ClassVar[tuple[str, ...]] = ("absorbing", "uniform")
+    order: Order = field(default_factory=Confidence)
+    select: Select = field(default_factory=Count)
+    revise: Revise = field(default_factory=Keep)
+    stop: Stop = field(default_factory=Committed)
+    temper: Temper = field(default_factory=Temper)
+    steps: int | None = None
+    per_block: bool = False
+    block_length: int | None = None
+    anchor: Anchor = "answer"
+    judged: Literal["belief", "tempered"] = "belief"
+    discount: float = 1.0
+    eos_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "block_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        for name, allowed in (("anchor", ("answer", "canvas")), ("judged", ("belief", "tempered"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be {' or '.join(allowed)}, got {getattr(self, name)!r}."
+                )
+        if not 0 <= self.discount <= 1:
+            raise ValueError(f"discount must be in [0, 1], got {self.discount}.")
+        reason = refusal(self)
+        if reason is not None:
+            raise ValueError(reason)
+
+    def budget(self, length: int) -> int:
+        """Return the largest number of steps."""
+        count = 1 if self.block_length is None else -(-length // self.block_length) + 1
+        if self.steps is None:
+            return length + self.revise.extra(length)
+        return self.steps * count if self.per_block else max(self.steps, count)
+
+    def step(
+        self, process: Absorbing | Uniform, denoise: Denoiser, canvas: Canvas, key: Key
+    ) -> tuple[Canvas, StepInfo]:
+        """Look at the active block of every row, write, and move on where it is finished."""
+        now = situated(self, process, canvas)
+        look = self._look(process, denoise, canvas, now, key)
+        past = looked_back(now, look)
+        chosen = self._choose(process, look.sight)
+        revision = self.revise.write(process, look.sight, chosen, past, look.shadow)
+        tokens = look.at.put(canvas.tokens, revision.tokens)
+        verdict = self.stop.judge(look.sight, chosen, past, tokens)
+        tokens = _filled(process, tokens, canvas, (now, look), verdict)
+        past = past._replace(
+            confidence=torch.where(
+                tokens != canvas.tokens,
+                look.at.put(past.confidence, look.sight.confidence),
+                past.confidence,
+            ),
+            wrote=chosen.sum(1),
+        )
+        lingering = revision.lingering & ~verdict.block & ~verdict.canvas & (now.left > 1)
+        memory, done = _onward(process, tokens, canvas, now, (lingering, verdict))
+        after = canvas._replace(
+            tokens=tokens,
+            memory=memory._replace(past=past, earlier=look.tempered if now.carries else None),
+            level=now.levels,
+        )
+        return after, self._said(canvas, tokens, look, done)
+
+    def _look(
+        self,
+        process: Absorbing | Uniform,
+        denoise: Denoiser,
+        canvas: Canvas,
+        now: Situation,
+        key: Key,
+    ) -> Look:
+        """Ask the model about the positions the parts read, and propose a token for each."""
+        bound = canvas.tokens.shape[1]
+        if now.reach != "canvas" and self.block_length is not None and canvas.block is None:
+            bound = min(bound, self.block_length)
+        at = blocks.gathered(now.wanted, now.division.bounds, bound)
+        time = now.level if now.uniform else grid.time_at(process, 1 - now.level)
+        shadow = None
+        if self.revise.shadows:
+            if not isinstance(denoise, Shadowing):
+                raise ValueError(
+                    f"{type(self.revise).__name__} judges tokens without seeing them, which this "
+                    "model cannot; choose another revision."
+                )
+            belief, shadow = denoise.shadow(canvas.tokens, time, at.focus)
+        else:
+            earlier = now.earlier(canvas, at, process.vocab_size) if now.carries else None
+            belief = denoise(canvas.tokens, time, at.focus, earlier)
+        tempered, candidate = self._propose(belief, at, now, key, canvas.tokens.shape[1])
+        judged = belief if self.judged == "belief" or self.temper.greedy else tempered
+        likeliest = candidate if self.temper.greedy else judged.argmax(-1)
+        sight = Sight(
+            at.focus.positions,
+            at.live,
+            at.take(now.open) & at.live,
+            at.take(now.inside) & at.live,
+            at.take(canvas.tokens),
+            judged,
+            candidate,
+            _certainty(judged, candidate),
+            now.due,
+            now.left,
+            key.step / now.steps.clamp(min=1).double(),
+            now.memory.block_step,
+            now.division.size,
+            key,
+        )
+        return Look(at, sight, tempered, likeliest, shadow)
+
+    def _propose(
+        self, belief: Belief, at: blocks.Gathered, now: Situation, key: Key, length: int
+    ) -> tuple[Belief, Tensor]:
+        """Return the tempered belief and a token from it at each position."""
+        if self.temper.greedy:
+            return belief, belief.argmax(-1)
+        tempered = self.temper.shape(belief, now.left / now.allowance.clamp(min=1))
+        u = at.take(rng.uniform(key, SITE_TARGET, length))
+        return tempered, categorical.sample(tempered, u)
+
+    def _choose(self, process: Absorbing | Uniform, sight: Sight) -> Chosen:
+        """Return what is written: what the parts choose, and in a block's last step all."""
+        score = self.order.score(sight)
+        if self.discount < 1:
+            score = score * self._discount(sight)
+        chosen = self.select.choose(sight, score) & sight.open
+        return chosen | (sight.open & (sight.left <= 1)[:, None])
+
+    def _discount(self, sight: Sight) -> Float[Tensor, "B F"]:
+        ends = torch.isin(
+            sight.candidate, torch.tensor(self.eos_ids, device=sight.candidate.device)
+        )
+        whole = (sight.left + sight.block_step - 1).clamp(min=1)
+        factor = self.discount + (1 - self.discount) * sight.block_step / whole
+        return torch.where(ends, factor[:, None], 1.0)
+
+    def _said(self, canvas: Canvas, tokens: Tokens, look: Look, done: Tensor) -> StepInfo:
+        """Return what the step did, as observers see it."""
+        nothing = torch.full_like(canvas.tokens, -1)
+        unknown = torch.zeros(canvas.tokens.shape, dtype=torch.float64, device=tokens.device)
+        return StepInfo(
+            tokens != canvas.tokens,
+            done,
+            look.at.put(nothing, look.sight.candidate),
+            look.at.put(unknown, look.sight.confidence),
+        )
+
+
+def _certainty(belief: Belief, candidate: Tensor) -> Float[Tensor, "B F"]:
+    """Return the candidates' probabilities, float64.
+
+    From what speaks against a candidate, whose relative precision float32 keeps: near-certain
+    candidates still differ, as they would had the softmax been taken in float64.
+    """
+    at = candidate[..., None]
+    against = belief.scatter(-1, at, -torch.inf).exp().sum(-1, dtype=torch.float64)
+    said = belief.gather(-1, at)[..., 0].double().exp()
+    return torch.where(said > 0.5, 1 - against, said)
+
+
+def _filled(
+    process: Absorbing | Uniform,
+    tokens: Tokens,
+    canvas: Canvas,
+    seen: tuple[Situation, Look],
+    verdict: Verdict,
+) -> Tokens:
+    """Return the canvas with everything written at once that may be.
+
+    The last step of a block leaves nothing undecided either: what the revision took back is
+    written after all, and a uniform-state block ends as the likeliest text.
+    """
+    now, look = seen
+    settle = (verdict.block | (now.left <= 1))[:, None] & now.inside | (
+        verdict.canvas[:, None] & ~canvas.given
+    )
+    if isinstance(process, Absorbing):
+        settle = settle & (tokens == process.mask_id)
+        over = (verdict.block | verdict.canvas)[:, None]
+        fill = torch.where(over, look.likeliest, look.sight.candidate)
+    else:
+        fill = look.likeliest
+    seen_there = look.at.put(torch.zeros_like(canvas.given), look.at.live)
+    tokens = torch.where(settle & seen_there, look.at.put(tokens, fill), tokens)
+    if verdict.end < 0:
+        return tokens
+    place = torch.arange(tokens.shape[1], device=tokens.device)
+    return torch.where((place >= verdict.cut[:, None]) & ~canvas.given, verdict.end, tokens)
+
+
+def _onward(
+    process: Absorbing | Uniform,
+    tokens: Tokens,
+    canvas: Canvas,
+    now: Situation,
+    ruling: tuple[Tensor, Verdict],
+) -> tuple[Memory, Tensor]:
+    """Return the memory with the next active block, and which rows are done."""
+    lingering, verdict = ruling
+    active = now.memory.active
+    if isinstance(process, Absorbing):
+        following = blocks.lowest(now.block, (tokens == process.mask_id) & ~canvas.given)
+        following = torch.where(lingering, active, following)
+    else:
+        place = torch.arange(tokens.shape[1], device=tokens.device)
+        ahead = ~canvas.given & (now.block > active[:, None]) & (place < verdict.cut[:, None])
+        finished = verdict.block | (now.left <= 1) | (verdict.cut <= now.division.bounds[:, 0])
+        following = torch.where(finished, blocks.lowest(now.block, ahead), active)
+        following = torch.where(verdict.canvas, torch.iinfo(active.dtype).max, following)
+    same = following == active
+    memory = now.memory._replace(
+        active=following, block_step=torch.where(same, now.memory.block_step + 1, 0), was=active
+    )
+    return memory, following == torch.iinfo(active.dtype).max

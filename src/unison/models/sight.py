@@ -1,0 +1,85 @@
+"""Who sees whom, who is computed and who is read? A view turned into tensors."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from unison.models.config import TransformerConfig
+from unison.models.layers import AttentionMask, Hidden, LayerMemory
+from unison.models.view import View
+from unison.types import Mask
+
+
+def at(values: Tensor, where: Int[Tensor, "B F"]) -> Tensor:
+    """Return [B, F, ...] entries of [B, L, ...] or of [L]."""
+    if values.ndim == 1:
+        return values[where]
+    spread = where.reshape(*where.shape, *[1] * (values.ndim - 2))
+    return values.gather(1, spread.expand(*where.shape, *values.shape[2:]))
+
+
+def mask(
+    config: TransformerConfig, place: Tensor, valid: Mask | None, view: View
+) -> AttentionMask | None:
+    """Return who may look at whom, or None where attention needs no explicit mask.
+
+    Args:
+        config: Says the rule.
+        place: Place of every input, [L] or [B, L].
+        valid: False at padding, which nobody sees.
+        view: May hold the mask itself, and says whose rows of it are wanted.
+    """
+    seen = _seen(config, place, view)
+    if seen is None and valid is None:
+        return None
+    index = torch.arange(place.shape[-1], device=place.device)
+    rows = index if view.compute is None else view.compute
+    if seen is None:
+        seen = torch.ones_like(rows, dtype=torch.bool)[..., None] & torch.ones_like(index).bool()
+    seen = seen if seen.ndim == 3 else seen[None]
+    if valid is not None:
+        # A padded query would have no key at all and answer NaN: let it see itself.
+        seen = (seen & valid[:, None, :]) | (rows[..., :, None] == index)
+    return seen[:, None]
+
+
+def _seen(config: TransformerConfig, place: Tensor, view: View) -> Tensor | None:
+    """Return [M, L] or [B, M, L], padding aside; None where attention knows the rule by itself."""
+    if view.mask is not None:
+        return view.mask if view.compute is None else at(view.mask, view.compute)
+    plain = view.compute is None and view.positions is None
+    if config.attention == "bidirectional":
+        return None
+    rank = place // config.block_length if config.block_length else place
+    asking = rank if view.compute is None else at(rank, view.compute)
+    return asking[..., :, None] >= rank[..., None, :]
+
+
+def memory(view: View, layer: int, length: int) -> LayerMemory | None:
+    """Return what one layer remembers of the inputs.
+
+    Raises:
+        ValueError: Some inputs alone are computed and there is no memory of the others.
+    """
+    if view.memory is None:
+        if view.compute is not None:
+            raise ValueError(
+                "view.compute names the inputs to compute and view.memory is missing: the others "
+                "would take no part. Give unison.models.remember(...)."
+            )
+        return None
+    keys, values = view.memory.keys[layer], view.memory.values[layer]
+    return LayerMemory(keys[:, :, :length], values[:, :, :length], view.compute)
+
+
+def outputs(h: Hidden, length: int, shifted: bool, view: View) -> Tensor:
+    """Return the outputs that answer at the positions read, or at all that were computed."""
+    read = view.compute if view.read is None else view.read
+    if read is None:
+        return torch.cat([h[:, :1], h[:, :-1]], dim=1) if shifted else h
+    source = (read - 1).clamp(min=0) if shifted else read
+    if view.compute is None:
+        return at(h, source)
+    number = torch.arange(h.shape[1], device=h.device).expand_as(view.compute)
+    row = torch.zeros(len(h), length, dtype=torch.long, device=h.device)
+    return at(h, row.scatter(1, view.compute, number).gather(1, source))
