@@ -6,10 +6,11 @@
 
 from importlib.metadata import version
 
+from unison.checkpoints import save
 from unison.evaluate.text import evaluate
 from unison.generation import generate
 from unison.recipes.run import load
 
 __version__ = version("unison")
 
-__all__ = ["__version__", "evaluate", "generate", "load"]
+__all__ = ["__version__", "evaluate", "generate", "load", "save"]

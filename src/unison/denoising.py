@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from unison.models import Network, View
-from unison.process import Process, Sequential
+from unison.models import Network, TransformerConfig, View
+from unison.process import Absorbing, Process, Sequential
 from unison.types import Belief, Focus, Mask, Time, Tokens
 
 ROWS_ON_GPU = 16  # per forward; one row fills a CPU
@@ -44,20 +44,107 @@ class RowDenoiser:
         answers = [self._group(rows, xt, t, view, earlier) for rows in _groups(len(xt), xt.device)]
         return torch.cat(answers)[: len(xt)]
 
+    def shadow(self, xt: Tokens, t: Time, focus: Focus) -> tuple[Belief, Belief]:
+        """Return the belief at ``focus``, and the belief there that leaves the own token out.
+
+        For each position of ``focus`` a masked input is appended at the same place, a shadow
+        (WINO, arXiv:2507.18578): no token sees a shadow; a shadow sees every token but the one it
+        stands for, and the other shadows. A self-conditioned network is called twice.
+
+        Raises:
+            ValueError: The process has no mask, or the network's answers stand one position off.
+        """
+        if not isinstance(self.process, Absorbing):
+            raise ValueError(
+                f"a shadow is a mask beside a token, and the {type(self.process).__name__} process "
+                "has no mask; use a revision without shadows."
+            )
+        if self.network.config.shifted:
+            raise ValueError(
+                "this checkpoint answers about a position at the one before it, where no shadow "
+                "stands; use a revision without shadows."
+            )
+        pairs = [
+            self._shadows(rows, self.process.mask_id, (xt, t), focus)
+            for rows in _groups(len(xt), xt.device)
+        ]
+        seen, unseen = (torch.cat(part)[: len(xt)] for part in zip(*pairs, strict=True))
+        return seen, unseen
+
+    def _shadows(
+        self, rows: Tensor, mask_id: int, noisy: tuple[Tokens, Time], focus: Focus
+    ) -> tuple[Belief, Belief]:
+        xt, t = noisy
+        valid = None if self.valid is None else self.valid[rows]
+        length, valid = _trimmed(xt.shape[1], valid)
+        places, copies = focus.positions[rows], None
+        if not places.is_cuda:  # one row, each position once
+            distinct, copies, _ = _distinct(places[0])
+            places = distinct[None]
+        masks = torch.full_like(places, mask_id)
+        if valid is not None:
+            valid = torch.cat([valid, torch.ones_like(places, dtype=torch.bool)], dim=1)
+        view = _shadowed(self.network.config, length, places)._replace(block=focus.block[rows])
+        inputs = torch.cat([xt[rows, :length], masks], dim=1), t[rows]
+        answer = evaluate(self.network, self.process, inputs, valid, view)
+        seen, unseen = answer.split(places.shape[1], dim=1)
+        return (seen, unseen) if copies is None else (seen[:, copies], unseen[:, copies])
+
     def _group(
         self, rows: Tensor, xt: Tokens, t: Time, view: View | None, earlier: Tensor | None
     ) -> Tensor:
         valid = None if self.valid is None else self.valid[rows]
         length, valid = _trimmed(xt.shape[1], valid)
-        answer = evaluate(
-            self.network,
-            self.process,
-            (xt[rows, :length], t[rows]),
-            valid,
-            None if view is None else view_of(view, rows),
-            None if earlier is None else earlier[rows],
-        )
-        return answer if view is not None else F.pad(answer, (0, 0, 0, xt.shape[1] - length))
+        noisy = xt[rows, :length], t[rows]
+        known = None if earlier is None else earlier[rows]
+        if view is None:
+            answer = evaluate(self.network, self.process, noisy, valid, None, known)
+            return F.pad(answer, (0, 0, 0, xt.shape[1] - length))
+        return answered(self.network, self.process, noisy, valid, view_of(view, rows), known)
+
+
+def answered(
+    network: Network,
+    process: Process,
+    noisy: tuple[Tokens, Time],
+    valid: Mask | None,
+    view: View,
+    earlier: Belief | None,
+) -> Belief:
+    """Return ``evaluate`` of one group of rows; a CPU's one row answers at no position twice."""
+    if view.read is None or view.read.is_cuda:
+        return evaluate(network, process, noisy, valid, view, earlier)
+    read, copies, place = _distinct(view.read[0])
+    earlier = None if earlier is None else earlier[:, place]
+    once = view._replace(read=read[None])
+    return evaluate(network, process, noisy, valid, once, earlier)[:, copies]
+
+
+def _shadowed(config: TransformerConfig, length: int, places: Tensor) -> View:
+    """Return the view of a canvas with shadows appended: the canvas's answers, then theirs.
+
+    Args:
+        config: Says who sees whom among tokens.
+        length: Positions of the canvas.
+        places: Where the shadows stand, [B, F]. Of two at one place the second is seen by none.
+    """
+    rows, count = places.shape
+    canvas = torch.arange(length, device=places.device).expand(rows, -1)
+    where = torch.cat([canvas, places], dim=1)
+    rank = where // (config.block_length or 1)
+    if config.attention == "bidirectional":
+        rank = torch.zeros_like(where)
+    again = (places[:, :, None] == places[:, None, :]).tril(-1).any(-1)
+    shadow = torch.arange(length + count, device=places.device) >= length
+    behind = F.pad(~again, (length, 0))[:, None, :] & shadow[:, None]
+    mine = shadow[:, None] & (where[:, :, None] == where[:, None, :])
+    seen = (~shadow & ~mine) | behind
+    index = torch.arange(count, device=places.device).expand(rows, -1)
+    return View(
+        read=torch.cat([places, length + index], dim=1),
+        positions=where,
+        mask=seen & (rank[:, :, None] >= rank[:, None, :]),
+    )
 
 
 def view_of(view: View, rows: Tensor) -> View:
@@ -74,6 +161,17 @@ def _trimmed(length: int, valid: Mask | None) -> tuple[int, Mask | None]:
     if valid is None or valid.is_cuda:
         return length, valid
     return int(valid.sum()), None
+
+
+def _distinct(read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each position once, the number of each among these, and where each stands in ``read``.
+
+    A short row repeats a position until it is as long as the others of its batch; computing it
+    once more would let it see them in its rounding.
+    """
+    distinct, number = read.unique(return_inverse=True)
+    place = torch.arange(len(read))
+    return distinct, number, torch.zeros_like(distinct).scatter(0, number, place)
 
 
 def _groups(rows: int, device: torch.device) -> tuple[Tensor, ...]:
@@ -129,4 +227,5 @@ def _logits(  # what a network takes
         known = None if view is None else view._replace(known=view.read)
         return network(inputs, sigma, valid, earlier.exp(), known)
     first = network(inputs, sigma, valid, None, None if view is None else view._replace(read=None))
-    return network(inputs, sigma, valid, first.float().softmax(-1), view)
+    told = view if view is None else view._replace(known=view.compute)
+    return network(inputs, sigma, valid, first.float().softmax(-1), told)

@@ -55,6 +55,7 @@ REFUSED = {
         {"anchor": "prompt"},
         {"judged": "raw"},
         {"discount": 1.5},
+        {"discounted_by": "blocks"},
     ],
     "ancestral": [{"steps": 0}],
     "greedy_tail": [{"steps": 0}, {"last": 0.0}, {"last": 1.0}],

@@ -18,6 +18,7 @@ VOCAB, LENGTH = 11, 12
 BASE = TransformerConfig(
     vocab_size=VOCAB, num_states=VOCAB + 1, hidden=16, depth=2, heads=4, max_length=LENGTH
 )
+ROTATING = dataclasses.replace(BASE, hidden=32)  # heads of 8
 ATTENTION = {
     "bidirectional": {},
     "causal": {"attention": "causal"},
@@ -130,7 +131,7 @@ def heads(length=9, dim=8, seed=2):
 
 
 def test_the_rotation_is_the_textbook_one_both_ways():
-    angles = layers.angles(9, 8, 10_000.0, torch.device("cpu"))
+    angles = layers.angles(torch.arange(9), ROTATING)
     weights, grads = heads(seed=3), []
     for rotation in (layers.rotate, composed):
         x = heads().requires_grad_()
@@ -142,7 +143,7 @@ def test_the_rotation_is_the_textbook_one_both_ways():
 
 def test_attention_scores_depend_on_distance_alone():
     """The same query and key at every position: the score matrix is constant on diagonals."""
-    angles = layers.angles(20, 8, 10_000.0, torch.device("cpu"))
+    angles = layers.angles(torch.arange(20), ROTATING)
     q, k = (x[:, :1].expand(-1, 20, -1, -1) for x in (heads(seed=4), heads(seed=5)))
     scores = torch.einsum("bqhe,bkhe->bhqk", layers.rotate(q, angles), layers.rotate(k, angles))
     for distance in range(-19, 20):
@@ -221,7 +222,7 @@ def test_a_block_is_modulated_and_gated_as_published():
     block = network().blocks[0]
     g = torch.Generator().manual_seed(9)
     h, cond = torch.randn(2, 5, 16, generator=g), torch.randn(2, 128, generator=g)
-    angles = layers.angles(5, 4, 10_000.0, torch.device("cpu"))
+    angles = layers.angles(torch.arange(5), BASE)
     six = (cond @ block.modulation.weight.T + block.modulation.bias).view(2, 6, 1, 16).unbind(1)
     shift, scale, gate = six[:3]
     x = F.layer_norm(h, (16,), block.attention_norm.weight) * (1 + scale) + shift

@@ -12,7 +12,8 @@ import torch
 
 from unison.cli import shared
 from unison.data.store import default_cache
-from unison.language_model import LanguageModel, describe
+from unison.checkpoints import describe
+from unison.language_model import LanguageModel
 from unison.recipes.run import load
 
 EXTRAS = {

@@ -1,37 +1,63 @@
 """unison generate: let a model write, complete or fill in."""
 
 import dataclasses
-import json as json_format
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from unison.cli import shared
-from unison.cli.suggest import nearest
-from unison.decode import STRATEGIES, Strategy
-from unison.generation import Sample, generate, takes_steps
+from unison import trace
+from unison.cli import prompts, shared, show
+from unison.cli import strategy as chosen
+from unison.cli.prompts import Prompts
+from unison.decode import Canvas, StepInfo, Strategy
+from unison.generation import (
+    OnStep,
+    Sample,
+    Sampling,
+    generate,
+    takes_steps,
+    with_default_steps,
+)
 from unison.language_model import LanguageModel
 from unison.recipes.run import load
 
 
 @dataclass(frozen=True)
 class Flags:
-    """Write text. The first argument is a run or a model folder; the newest run if left out.
+    """Write text. The first argument is a run or a model; the newest run if left out.
 
-    --strategy NAME chooses the sampler; its own settings then become flags (see
-    --strategy NAME --help).
+    --strategy NAME chooses how: a strategy or a published preset. Its settings then become flags;
+    see generate --strategy NAME --help. The parts of a composed one are chosen by --order,
+    --select, --revise and --stop NAME, and have settings of their own, such as
+    --select.threshold 0.8. Names of other tools (--gen-length, --block-size, --remasking,
+    --cfg-scale ...) are understood, and told by their names here.
 
     Attributes:
         prompt: Given text at the left.
         suffix: Given text at the right.
         canvas: The whole canvas instead, as JSON: given text and numbers of open tokens, such as
             ["def f(", 4, ")"].
-        num: Texts to write.
+        prompts: File with a prompt on each line, or, if it ends in .jsonl, objects with prompt and
+            suffix, or with parts (a canvas); - for the standard input.
+        num: Texts to write for each prompt.
         length: Tokens of the canvas, prompt and suffix included.
+        new_tokens: Tokens to write between prompt and suffix, instead of --length.
         steps: Denoiser evaluations.
+        block_length: Tokens of a block, for strategies that write block by block.
         temperature: 0 for the most probable token, 1 for the model's own law.
         top_k: Keep this many tokens of the belief.
         top_p: Keep the smallest set of tokens with this mass.
-        seed: Names all randomness; text i depends on it and on i, not on --num.
+        cfg: Scale of classifier-free guidance: 0 for none, above it to follow the prompt more.
+        cache: What is remembered between steps; exact or approximate (see unison doctor MODEL).
+        judge: Causal model that strategies guided by one ask.
+        seed: Names all randomness; text i of a prompt depends on it and on i, not on --num.
         batch_size: Texts written together; changes speed, never text.
+        trace: File to write what every step did to; unison replay shows it.
+        show: Draw the canvas while it is written; needs a terminal.
+        dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
+        tokenizer: tokenizer.json, or its folder, where the model has none.
+        adapter: Low-rank adapter to apply.
         device: auto, cpu, cuda or cuda:N.
         json: Print one JSON document on stdout; logs go to stderr.
     """
@@ -39,14 +65,25 @@ class Flags:
     prompt: str = ""
     suffix: str = ""
     canvas: str | None = None
+    prompts: Path | None = None
     num: int = 1
     length: int | None = None
+    new_tokens: int | None = None
     steps: int | None = None
+    block_length: int | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    cfg: float = 0.0
+    cache: str | None = None
+    judge: str | None = None
     seed: int = 0
     batch_size: int = 64
+    trace: Path | None = None
+    show: bool = False
+    dtype: str | None = None
+    tokenizer: str | None = None
+    adapter: str | None = None
     device: str = "auto"
     json: bool = False
 
@@ -54,67 +91,132 @@ class Flags:
 def run(arguments: list[str]) -> None:
     """Run the verb."""
     name, arguments = shared.take_leading(arguments)
-    chosen, arguments = shared.take_flag(arguments, "--strategy")
-    if chosen is None:
-        flags, strategy = shared.parse(Flags, "generate", arguments), None
+    arguments, notes = chosen.translated(arguments)
+    strategy, arguments = chosen.take(arguments)
+    if strategy is None:
+        flags = shared.parse(Flags, "generate", arguments)
     else:
-        flags, strategy = _with_strategy(chosen, arguments)
-    samples = write(load(name, flags.device), flags, strategy)
+        flags, strategy = shared.parse_with(Flags, strategy, "generate", arguments)
+    for note in notes:
+        shared.log(note)
+    asked = check(flags)
+    model = load(name, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
+    samples = write(model, flags, strategy, asked)
     if flags.json:
         shared.emit({"samples": [dataclasses.asdict(sample) for sample in samples]})
-        return
-    for number, sample in enumerate(samples):
-        if len(samples) > 1:
-            print(f"--- {number} ({sample.nfe} evaluations)")
-        print(sample.text)
+    elif not flags.show or len(samples) > 1:
+        tell(samples)
 
 
-def write(model: LanguageModel, flags: Flags, strategy: Strategy | None) -> list[Sample]:
+def check(flags: Flags) -> Prompts:
+    """Return what is asked for.
+
+    Raises:
+        ValueError: Flags contradict each other or the terminal, before any work is done.
+    """
+    if flags.show:
+        if flags.json:
+            raise ValueError("--show draws where --json prints; leave one of them out.")
+        show.require_terminal()
+    if flags.trace is not None and not flags.trace.parent.is_dir():
+        raise ValueError(f"--trace {flags.trace}: there is no folder {flags.trace.parent}.")
+    if flags.prompts is not None:
+        if flags.prompt or flags.canvas is not None:
+            raise ValueError("--prompts FILE says what is given: leave --prompt, --canvas out.")
+        return prompts.read(flags.prompts, flags.suffix)
+    parts = None if flags.canvas is None else prompts.canvas(flags.canvas)
+    return Prompts(flags.prompt, flags.suffix, parts)
+
+
+def write(
+    model: LanguageModel, flags: Flags, strategy: Strategy | None, asked: Prompts
+) -> list[Sample]:
     """Write what the flags ask for.
 
     Raises:
         ValueError: A flag is out of range or does not fit the model.
     """
-    steps = flags.steps
-    if steps is None and strategy is not None and takes_steps(strategy):
-        steps = model.defaults.steps  # as for a strategy chosen by name in Python
-    return generate(
-        model,
-        flags.prompt,
-        suffix=flags.suffix,
-        parts=None if flags.canvas is None else _canvas(flags.canvas),
-        length=flags.length,
-        num=flags.num,
-        strategy=strategy,
-        steps=steps,
-        temperature=flags.temperature,
-        top_k=flags.top_k,
-        top_p=flags.top_p,
-        seed=flags.seed,
-        batch_size=flags.batch_size,
+    if flags.steps is None and strategy is not None and takes_steps(strategy):
+        strategy = with_default_steps(model, strategy)  # as for a name in Python
+    judge = None if flags.judge is None else load(flags.judge, flags.device)
+    sampling = Sampling(
+        strategy,
+        flags.steps,
+        flags.block_length,
+        flags.temperature,
+        flags.top_k,
+        flags.top_p,
+        flags.cfg,
+        judge=judge,
     )
-
-
-def _with_strategy(chosen: str, arguments: list[str]) -> tuple[Flags, Strategy]:
-    """Parse with the strategy's settings beside the other flags.
-
-    A strategy's own ``steps`` is the same thing as the common flag: whoever sets it sets both.
-    """
-    if chosen not in STRATEGIES:
-        raise ValueError(
-            f"unknown strategy {chosen!r}{nearest(chosen, STRATEGIES)}; "
-            f"known: {', '.join(STRATEGIES)}."
+    with _observed(model, flags, sampling) as observe:
+        return generate(
+            model,
+            asked.prompt,
+            suffix=asked.suffix,
+            parts=asked.parts,
+            length=flags.length,
+            new_tokens=flags.new_tokens,
+            num=flags.num,
+            strategy=strategy,
+            steps=flags.steps,
+            block_length=flags.block_length,
+            temperature=flags.temperature,
+            top_k=flags.top_k,
+            top_p=flags.top_p,
+            cfg=flags.cfg,
+            cache=flags.cache,
+            judge=judge,
+            seed=flags.seed,
+            batch_size=flags.batch_size,
+            on_step=observe,
         )
-    return shared.parse_with(Flags, STRATEGIES[chosen](), "generate", arguments)
 
 
-def _canvas(text: str) -> list[str | int]:
-    try:
-        parts = json_format.loads(text)
-    except ValueError as error:
-        raise ValueError(f"--canvas is not valid JSON: {error}.") from None
-    if not isinstance(parts, list) or not all(
-        isinstance(part, str | int) and not isinstance(part, bool) for part in parts
-    ):
-        raise ValueError('--canvas must be a list of texts and numbers, such as ["a ", 4, " b"].')
-    return parts
+def tell(samples: list[Sample]) -> None:
+    """Print texts, numbered if there are several."""
+    several = len({sample.prompt for sample in samples}) > 1
+    numbers: dict[int, int] = {}
+    for sample in samples:
+        number = numbers[sample.prompt] = numbers.get(sample.prompt, -1) + 1
+        if len(samples) > 1:
+            which = f"{sample.prompt}.{number}" if several else f"{number}"
+            print(f"--- {which} ({sample.nfe} evaluations)")
+        print(sample.text)
+
+
+@contextmanager
+def _observed(model: LanguageModel, flags: Flags, sampling: Sampling) -> Iterator[OnStep | None]:
+    """Yield an observer that draws and remembers what the flags ask for; write the trace."""
+    if flags.trace is None and not flags.show:
+        yield None
+        return
+    recorder = trace.Recorder(model, sampling, seed=flags.seed, num=flags.num)
+    if flags.show:
+        with show.drawing() as draw:
+            yield _drawn(model, recorder, draw)
+    else:
+        yield recorder
+    if flags.trace is not None:
+        document = recorder.document()
+        trace.write(flags.trace, document)
+        shared.log(f"{len(document['steps'])} steps; watch them with unison replay {flags.trace}")
+
+
+def _drawn(
+    model: LanguageModel, recorder: trace.Recorder, draw: Callable[[show.Screen], None]
+) -> OnStep:
+    """Return an observer that remembers and draws."""
+    screens: list[show.Screen] = []
+
+    def text(token: int) -> str:
+        return trace.texts(model, [token]).get(str(token), "")
+
+    def observe(step: int, canvas: Canvas, info: StepInfo) -> None:
+        recorder(step, canvas, info)
+        if step == 0:
+            screens[:] = [show.Screen(recorder.header, recorder.batch, text)]
+        screens[0].advance(recorder.frame)
+        draw(screens[0])
+
+    return observe

@@ -4,20 +4,22 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from unison.cli import demo, distil, doctor, evaluate, generate, train
+from unison.cli import demo, distil, doctor, evaluate, generate, replay, train, train_filter
 from unison.cli.suggest import nearest
 
-VERBS: dict[str, Callable[[list[str]], None]] = {
-    "train": train.run,
-    "distil": distil.run,
-    "generate": generate.run,
-    "evaluate": evaluate.run,
-    "demo": demo.run,
-    "doctor": doctor.run,
+_MODULES = {
+    "train": train,
+    "train-filter": train_filter,
+    "distil": distil,
+    "generate": generate,
+    "replay": replay,
+    "evaluate": evaluate,
+    "demo": demo,
+    "doctor": doctor,
 }
-
-_MODULES = {"train": train, "distil": distil, "generate": generate, "evaluate": evaluate,
-            "demo": demo, "doctor": doctor}  # fmt: skip
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    name: module.run for name, module in _MODULES.items()
+}
 
 EXIT_USAGE = 2
 EXIT_PIPE = 141
@@ -48,8 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """Return the overview of verbs."""
-    lines = [f"  {name:10}{(_MODULES[name].__doc__ or '').split(': ', 1)[-1].splitlines()[0]}"
-             for name in VERBS]  # fmt: skip
+    lines = [
+        f"  {name:14}{(module.__doc__ or '').split(': ', 1)[-1].splitlines()[0]}"
+        for name, module in _MODULES.items()
+    ]
     return "\n".join(["usage: unison VERB [OPTIONS]", "", *lines, "", "unison VERB --help"])
 
 

@@ -70,7 +70,8 @@ def parse_with(kind: type[F], config: T, verb: str, arguments: list[str]) -> tup
 
     Args:
         kind: The verb's own flags, a dataclass; its docstring is the help.
-        config: The configuration, a dataclass.
+        config: The configuration, a dataclass. A field the verb has a flag of the same name for
+            gets none.
         verb: For messages.
         arguments: What to parse.
 
@@ -117,7 +118,7 @@ def concrete(default: Any, leave_out: Collection[str] = ()) -> Any:
     """
     kind = type(default)
     fields = [
-        (f.name, _type_of(f, getattr(default, f.name)), _field(getattr(default, f.name)))
+        _twin_field(f, getattr(default, f.name))
         for f in dataclasses.fields(kind)
         if f.name not in leave_out
     ]
@@ -126,18 +127,25 @@ def concrete(default: Any, leave_out: Collection[str] = ()) -> Any:
     return twin
 
 
-def _field(value: Any) -> Any:
-    return dataclasses.field(default_factory=lambda: value)
+def _twin_field(field: dataclasses.Field[Any], value: Any) -> tuple[str, Any, Any]:
+    """Return name, type and default of a field that tyro can render."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        twin = concrete(value)
+        return field.name, twin, dataclasses.field(default_factory=twin)
+    return field.name, field.type, dataclasses.field(default_factory=lambda: value)
 
 
 def restored(twin: Any, default: T) -> T:
     """Return a configuration parsed through ``concrete``; its own validation runs here."""
-    parsed = {f.name: getattr(twin, f.name) for f in dataclasses.fields(twin)}
+    parsed = {
+        f.name: _restored_field(getattr(twin, f.name), getattr(default, f.name))
+        for f in dataclasses.fields(twin)
+    }
     return dataclasses.replace(default, **parsed)  # pyright: ignore[reportArgumentType]
 
 
-def _type_of(field: dataclasses.Field[Any], value: Any) -> Any:
-    return type(value) if dataclasses.is_dataclass(value) else field.type
+def _restored_field(value: Any, default: Any) -> Any:
+    return restored(value, default) if dataclasses.is_dataclass(value) else value
 
 
 def take_flag(arguments: list[str], flag: str) -> tuple[str | None, list[str]]:

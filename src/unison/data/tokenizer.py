@@ -49,13 +49,15 @@ def _backend(text: str) -> tokenizers.Tokenizer:
     return backend
 
 
-def _find_eos(backend: tokenizers.Tokenizer) -> int:
+def _find_eos(backend: tokenizers.Tokenizer, eos: int | None) -> int:
     special = {
         token.content: i for i, token in backend.get_added_tokens_decoder().items() if token.special
     }
     for name in EOS_NAMES:
         if name in special:
             return special[name]
+    if eos is not None and backend.id_to_token(eos) is not None:
+        return eos
     raise TokenizerError(
         f"the tokenizer has no end-of-document token; its special tokens are "
         f"{sorted(special) or 'none'}, and one of {', '.join(EOS_NAMES)} is needed. Add one to "
@@ -81,6 +83,7 @@ class Tokenizer:
 
     Attributes:
         json: The ``tokenizer.json`` text.
+        eos: The end-of-document token where the file names none in ``EOS_NAMES``.
         eos_id: The end-of-document token, written after each document, never found in one.
         unk_id: What characters outside the vocabulary become; ``None`` when there are none.
         vocab_size: V, one more than the largest id.
@@ -91,6 +94,7 @@ class Tokenizer:
     """
 
     json: str = field(repr=False)
+    eos: int | None = None
     eos_id: int = field(init=False, compare=False)
     unk_id: int | None = field(init=False, compare=False)
     vocab_size: int = field(init=False, compare=False)
@@ -103,7 +107,7 @@ class Tokenizer:
         text = backend.to_str()
         derived = {
             "json": text,
-            "eos_id": _find_eos(backend),
+            "eos_id": _find_eos(backend, self.eos),
             "unk_id": _find_unk(backend, text),
             "vocab_size": 1 + max(backend.get_vocab(with_added_tokens=True).values()),
             "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
@@ -112,9 +116,9 @@ class Tokenizer:
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
-    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[str]]:
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[str, int | None]]:
         """Rebuild from the JSON, because the library's own pickle forgets settings."""
-        return Tokenizer, (self.json,)
+        return Tokenizer, (self.json, self.eos)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without an end-of-document token.

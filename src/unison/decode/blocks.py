@@ -18,7 +18,8 @@ def numbered(canvas: Canvas, block_length: int | None, anchor: Anchor) -> Int[Te
     Args:
         canvas: Its own division, if it has one, goes first.
         block_length: Positions of a block; ``None`` for one block.
-        anchor: Count from the first position that was not given, or from the canvas's first.
+        anchor: Count from the first position that was not given, so that what stands before it
+            belongs to no block of the answer, or from the canvas's first.
     """
     if canvas.block is not None:
         return canvas.block
@@ -28,7 +29,7 @@ def numbered(canvas: Canvas, block_length: int | None, anchor: Anchor) -> Int[Te
     if anchor == "canvas":
         return (place // block_length).expand_as(canvas.tokens)
     first = (~canvas.given).long().argmax(1, keepdim=True)
-    return ((place - first) // block_length).clamp(min=0)
+    return torch.div(place - first, block_length, rounding_mode="floor")
 
 
 class Division(NamedTuple):

@@ -6,13 +6,13 @@ back or rewrites others (revise) and asks whether the rest may be written at onc
 part is a frozen dataclass with one pure method, in its own file.
 """
 
-from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unison.prob.rng import Key
-from unison.process import Absorbing, Uniform
 
 Reach = Literal["open", "block", "canvas"]
 """Whose answers a part reads: the open positions of the active block, all positions of it that
@@ -21,7 +21,7 @@ were not given, or every position of the canvas that was not given."""
 Places = Int[Tensor, "B F"]
 Chosen = Bool[Tensor, "B F"]
 Score = Float[Tensor, "B F"]
-SITE_TARGET, SITE_ORDER, SITE_REVISE, SITE_EXTRA = 16, 17, 18, 19
+SITE_TARGET, SITE_ORDER, SITE_REVISE, SITE_EXTRA, SITE_SELECT = 16, 17, 18, 19, 20
 
 
 class Sight(NamedTuple):
@@ -125,12 +125,16 @@ class Revise(Protocol):
     processes: ClassVar[tuple[str, ...]]
 
     def extra(self, length: int) -> int:
-        """Return how many steps more than positions it may need where steps are not set."""
+        """Return how many steps more than positions a block may need where steps are not set.
+
+        Args:
+            length: Positions of the canvas.
+        """
         ...
 
     def write(
         self,
-        process: Absorbing | Uniform,
+        process: Any,  # each revision narrows it to the processes it names
         sight: Sight,
         chosen: Chosen,
         past: Past,
@@ -148,6 +152,25 @@ class Revise(Protocol):
         ...
 
 
+class After(NamedTuple):
+    """The whole canvas after a step has written.
+
+    Attributes:
+        tokens: What stands there.
+        undecided: True where a token is still to be written.
+        finished: The tokens if the active block were written out now: as proposed in its last
+            step, as the likeliest text otherwise.
+        tail: True where an end token ends the text: not given, and nothing given follows.
+        eos_ids: Tokens that end the text, as the strategy knows them.
+    """
+
+    tokens: Int[Tensor, "B L"]
+    undecided: Bool[Tensor, "B L"]
+    finished: Int[Tensor, "B L"]
+    tail: Bool[Tensor, "B L"]
+    eos_ids: tuple[int, ...]
+
+
 class Verdict(NamedTuple):
     """What may be written at once, after which no evaluation is spent on it.
 
@@ -157,12 +180,14 @@ class Verdict(NamedTuple):
         cut: First canvas position of each row that no longer matters and is filled with the end
             of the text; the canvas's length where all matter.
         end: The token it is filled with.
+        region: The positions ``canvas`` speaks of; ``None`` for all.
     """
 
     block: Bool[Tensor, " B"]
     canvas: Bool[Tensor, " B"]
     cut: Int[Tensor, " B"]
     end: int = -1
+    region: Bool[Tensor, "B L"] | None = None
 
 
 @runtime_checkable
@@ -170,17 +195,38 @@ class Stop(Protocol):
     """Says when the rest may be written at once."""
 
     reads: ClassVar[Reach]
-    needs_eos: ClassVar[bool]
+    needs_eos: ClassVar[bool]  # its own ``eos_ids``, or else the strategy's, must be set
+    processes: ClassVar[tuple[str, ...]]
 
-    def judge(
-        self, sight: Sight, chosen: Chosen, past: Past, tokens: Int[Tensor, "B L"]
-    ) -> Verdict:
+    def judge(self, sight: Sight, chosen: Chosen, past: Past, after: After) -> Verdict:
         """Return what may be written at once.
 
         Args:
             sight: What the step sees.
             chosen: What it chose to write.
             past: What earlier steps left behind; ``calm`` counts this step.
-            tokens: The canvas after the step.
+            after: The canvas after the step.
         """
         ...
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A part with end tokens of its own, which go before the strategy's."""
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Tokens that end the text; empty for the strategy's."""
+        ...
+
+
+def certainty(belief: Float[Tensor, "B F V"], token: Places) -> Float[Tensor, "B F"]:
+    """Return the tokens' probabilities, float64; anything where ``token`` is no token.
+
+    From what speaks against a token, whose relative precision float32 keeps: near-certain ones
+    still differ, as they would had the softmax been taken in float64.
+    """
+    at = token.clamp(max=belief.shape[-1] - 1)[..., None]
+    against = belief.scatter(-1, at, -torch.inf).exp().sum(-1, dtype=torch.float64)
+    said = belief.gather(-1, at)[..., 0].double().exp()
+    return torch.where(said > 0.5, 1 - against, said)

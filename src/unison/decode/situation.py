@@ -9,6 +9,7 @@ from torch import Tensor
 from unison.decode import blocks
 from unison.decode.api import Canvas
 from unison.decode.blocks import Division, Gathered
+from unison.decode.composition import unready
 from unison.decode.sight import Past, Places, Reach, Sight
 from unison.process import Absorbing, Uniform
 from unison.types import Belief, Mask
@@ -83,8 +84,13 @@ class Situation(NamedTuple):
             (*at.live.shape, vocab_size), -torch.inf, device=at.live.device, dtype=torch.float32
         )
         said = self.memory.earlier
-        if said is None or said.shape != none.shape:
+        if said is None:
             return none
+        # The same block has the same positions side by side, then copies of the first; how many
+        # copies is the other rows' doing.
+        number = torch.arange(at.live.shape[1], device=at.live.device)
+        index = torch.where(at.live, number, 0).clamp(max=said.shape[1] - 1)
+        said = said.gather(1, index[..., None].expand_as(none))
         return torch.where((self.memory.was == self.memory.active)[:, None, None], said, none)
 
 
@@ -110,7 +116,7 @@ def situated(strategy: "Composed", process: Absorbing | Uniform, canvas: Canvas)
     """Return where each row stands.
 
     Raises:
-        ValueError: The revision cannot work under the process.
+        ValueError: A part cannot work under the process, or lacks the end tokens it needs.
     """
     uniform = isinstance(process, Uniform)
     _check(strategy, uniform)
@@ -148,12 +154,9 @@ def situated(strategy: "Composed", process: Absorbing | Uniform, canvas: Canvas)
 
 
 def _check(strategy: "Composed", uniform: bool) -> None:
-    name = "uniform" if uniform else "absorbing"
-    if name not in strategy.revise.processes:
-        raise ValueError(
-            f"{type(strategy.revise).__name__} cannot revise text under the {name} process; it "
-            f"needs {' or '.join(strategy.revise.processes)}."
-        )
+    reason = unready(strategy, "uniform" if uniform else "absorbing")
+    if reason is not None:
+        raise ValueError(reason)
 
 
 def _first(canvas: Canvas, block: Int[Tensor, "B L"], undecided: Mask) -> Memory:

@@ -76,7 +76,7 @@ class Mixture(nn.Module):
             for expert, part in enumerate(x[token].split(sizes))
             if len(part)
         ]
-        answer = torch.cat(answers).float() * weights.flatten()[order, None]
+        answer = torch.cat(answers) * weights.flatten()[order, None]
         placed = torch.empty_like(answer).index_copy(0, order, answer)
         return placed.unflatten(0, chosen.shape).sum(1).to(x.dtype)
 

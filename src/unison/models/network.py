@@ -26,7 +26,7 @@ class Network(Protocol):
         inputs: Tokens | SoftTokens,
         sigma: Time,
         valid: Mask | None = None,
-        earlier: Float[Tensor, "B F V"] | None = None,
+        earlier: Float[Tensor, "B K V"] | None = None,
         view: View | None = None,
     ) -> Float[Tensor, "B F V"]:
         """Return logits [batch, length or positions read, vocab]; position i speaks of i."""

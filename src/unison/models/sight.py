@@ -1,11 +1,11 @@
 """Who sees whom, who is computed and who is read? A view turned into tensors."""
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from unison.models.config import TransformerConfig
-from unison.models.layers import AttentionMask, Hidden, LayerMemory
+from unison.models.layers import Hidden, LayerMemory
 from unison.models.view import View
 from unison.types import Mask
 
@@ -20,7 +20,7 @@ def at(values: Tensor, where: Int[Tensor, "B F"]) -> Tensor:
 
 def mask(
     config: TransformerConfig, place: Tensor, valid: Mask | None, view: View
-) -> AttentionMask | None:
+) -> Bool[Tensor, "#B 1 M N"] | None:
     """Return who may look at whom, or None where attention needs no explicit mask.
 
     Args:
@@ -29,28 +29,26 @@ def mask(
         valid: False at padding, which nobody sees.
         view: May hold the mask itself, and says whose rows of it are wanted.
     """
+    rearranged = any(part is not None for part in (valid, view.mask, view.compute, view.positions))
+    if config.attention == "causal" and not rearranged:
+        return None  # attention knows this rule by itself
     seen = _seen(config, place, view)
-    if seen is None and valid is None:
-        return None
+    if valid is None:
+        return None if seen is None else seen.reshape(-1, 1, *seen.shape[-2:])
     index = torch.arange(place.shape[-1], device=place.device)
     rows = index if view.compute is None else view.compute
-    if seen is None:
-        seen = torch.ones_like(rows, dtype=torch.bool)[..., None] & torch.ones_like(index).bool()
-    seen = seen if seen.ndim == 3 else seen[None]
-    if valid is not None:
-        # A padded query would have no key at all and answer NaN: let it see itself.
-        seen = (seen & valid[:, None, :]) | (rows[..., :, None] == index)
-    return seen[:, None]
+    known = valid[:, None, :] if seen is None else valid[:, None, :] & seen
+    # A padded query would have no key at all and answer NaN: let it see itself.
+    return (known | (rows[..., :, None] == index))[:, None]
 
 
 def _seen(config: TransformerConfig, place: Tensor, view: View) -> Tensor | None:
-    """Return [M, L] or [B, M, L], padding aside; None where attention knows the rule by itself."""
+    """Return [M, L] or [B, M, L], padding aside; None where all see all."""
     if view.mask is not None:
         return view.mask if view.compute is None else at(view.mask, view.compute)
-    plain = view.compute is None and view.positions is None
     if config.attention == "bidirectional":
         return None
-    rank = place // config.block_length if config.block_length else place
+    rank = place // (config.block_length or 1)
     asking = rank if view.compute is None else at(rank, view.compute)
     return asking[..., :, None] >= rank[..., None, :]
 

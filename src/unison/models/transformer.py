@@ -56,7 +56,7 @@ class Transformer(nn.Module):
         inputs: Tokens | SoftTokens,
         sigma: Time,
         valid: Mask | None = None,
-        earlier: Float[Tensor, "B F V"] | None = None,
+        earlier: Float[Tensor, "B K V"] | None = None,
         view: View | None = None,
     ) -> Float[Tensor, "B F V"]:
         """Return logits [batch, length, vocab], or [batch, read, vocab].
@@ -78,7 +78,7 @@ class Transformer(nn.Module):
         length = h.shape[1]
         place = torch.arange(length, device=h.device) if view.positions is None else view.positions
         if self.places is not None:
-            h = h + self.places(self._checked(place))
+            h = h + self._placed(place)
         if self.earlier is not None and earlier is not None:
             h = h + self._recalled(earlier, h, view.known)
         mask = sight.mask(self.config, place, valid, view)
@@ -109,13 +109,13 @@ class Transformer(nn.Module):
         where = known[..., None].expand(-1, -1, h.shape[-1])
         return torch.zeros_like(h).scatter(1, where, told.to(h.dtype))
 
-    def _checked(self, place: Tensor) -> Tensor:
-        if place.shape[-1] > self.config.max_length:
+    def _placed(self, place: Tensor) -> Tensor:
+        if place.ndim == 1 and len(place) > self.config.max_length:
             raise ValueError(
-                f"the canvas has {place.shape[-1]} positions and this model learned "
+                f"the canvas has {len(place)} positions and this model learned "
                 f"{self.config.max_length}; use a shorter one."
             )
-        return place
+        return self.places(place)  # pyright: ignore[reportOptionalCall]
 
     def _embed(self, inputs: Tokens | SoftTokens) -> Hidden:
         if not isinstance(inputs, SoftTokens):

@@ -69,8 +69,20 @@ def uniform(key: Key, site: int, length: int) -> Float[Tensor, "B {length}"]:
         site: Names the draw within a step; two draws of one step need two sites.
         length: Draws per row. Position p's value does not depend on ``length``.
     """
+    pair = torch.arange((length + 1) // 2, device=key.seed.device)
+    even, odd = _pair(key, site, pair)
+    return torch.stack([even, odd], dim=-1).flatten(1)[:, :length]
+
+
+def uniform_at(key: Key, site: int, positions: Int[Tensor, "B F"]) -> Float[Tensor, "B F"]:
+    """Draw the uniforms of some positions, each as ``uniform`` draws it."""
+    even, odd = _pair(key, site, positions // 2)
+    return torch.where(positions % 2 == 0, even, odd)
+
+
+def _pair(key: Key, site: int, pair: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the uniforms of positions 2 ``pair`` and 2 ``pair`` + 1."""
     device = key.seed.device
-    pair = torch.arange((length + 1) // 2, device=device)
     words = philox(
         (
             pair,
@@ -80,9 +92,12 @@ def uniform(key: Key, site: int, length: int) -> Float[Tensor, "B {length}"]:
         ),
         ((key.seed & _LOW)[:, None], ((key.seed >> 32) & _LOW)[:, None]),
     )
-    bits = torch.stack([words[0] << 21 ^ words[1] >> 11, words[2] << 21 ^ words[3] >> 11], dim=-1)
-    u = bits.flatten(1)[:, :length].double() * 2.0**-53
-    return u.clamp_(min=2.0**-54)
+    even, odd = words[0] << 21 ^ words[1] >> 11, words[2] << 21 ^ words[3] >> 11
+    return _unit(even), _unit(odd)
+
+
+def _unit(bits: Tensor) -> Tensor:
+    return (bits.double() * 2.0**-53).clamp_(min=2.0**-54)
 
 
 def normal(key: Key, site: int, length: int) -> Float[Tensor, "B {length}"]:

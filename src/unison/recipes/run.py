@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from unison import files, language_model
+from unison import checkpoints, files
 from unison.distil import Distil
 from unison.distil import run as distillation
 from unison.evaluate import likelihood
@@ -66,14 +66,27 @@ class Place:
     device: str = "auto"
 
 
-def load(path: str | Path | None = None, device: str = "auto") -> LanguageModel:
-    """Load a model directory or a run; without a path, the newest finished run under ``runs/``.
+def load(
+    path: str | Path | None = None,
+    device: str = "auto",
+    dtype: torch.dtype | str | None = None,
+    tokenizer: str | Path | None = None,
+    adapter: str | Path | None = None,
+) -> LanguageModel:
+    """Load a model of any family; without a path, the newest finished run under ``runs/``.
+
+    Args:
+        path: A folder, one file of weights, or ORG/NAME on the hub.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        dtype: Of the weights, such as ``bfloat16``; ``None`` for as they are stored.
+        tokenizer: A folder, a ``tokenizer.json`` or ``hf:NAME``, where the model has none.
+        adapter: The folder of a LoRA adapter to merge into the weights.
 
     Raises:
-        ValueError: There is no such model, or it is damaged.
+        ValueError: There is no such model, or it is damaged or of a family not supported.
     """
-    found = folder.newest_finished(Path("runs")) if path is None else Path(path)
-    return language_model.load(found, device_of(device))
+    found = folder.newest_finished(Path("runs")) if path is None else path
+    return checkpoints.load(found, device_of(device), dtype, tokenizer=tokenizer, adapter=adapter)
 
 
 def train(
@@ -185,7 +198,7 @@ def _finish(
     state = fit(config, prepared, out, hooks)
     state.parts.average.swap(prepared.network)
     prepared.network.eval()
-    language_model.save(result, out)
+    checkpoints.save(result, out)
     held_out = state.evaluation
     in_bits = None
     if held_out is not None:
@@ -233,4 +246,4 @@ def _keep_best(result: LanguageModel, out: Path) -> None:
     """Replace ``checkpoints/best``: a model directory with the lowest held-out loss so far."""
     best = out / "checkpoints" / "best"
     best.parent.mkdir(exist_ok=True)
-    files.replace_folder(best, lambda temporary: language_model.save(result, temporary))
+    files.replace_folder(best, lambda temporary: checkpoints.save(result, temporary))

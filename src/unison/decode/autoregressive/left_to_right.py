@@ -9,7 +9,7 @@ from unison.decode.api import SITE_TARGET, Canvas, StepInfo
 from unison.prob import categorical, rng
 from unison.prob.rng import Key
 from unison.process import Sequential
-from unison.types import Denoiser, Law
+from unison.types import Denoiser, Focus, Law
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ class LeftToRight:
         xt = canvas.tokens
         undecided = ~process.settled(xt) & ~canvas.given
         position = undecided.long().argmax(1, keepdim=True)
-        log_x0 = denoise(xt, torch.ones(xt.shape[:1], dtype=torch.float64, device=xt.device))
-        chosen = log_x0.gather(1, position[..., None].expand(-1, -1, log_x0.shape[-1]))[:, 0]
-        token = categorical.sample(chosen, rng.uniform(key, SITE_TARGET, 1)[:, 0])
+        focus = Focus(position, torch.cat([position, position + 1], dim=1))
+        time = torch.ones(xt.shape[:1], dtype=torch.float64, device=xt.device)
+        log_x0 = denoise(xt, time, focus)[:, 0]
+        token = categorical.sample(log_x0, rng.uniform(key, SITE_TARGET, 1)[:, 0])
         xs = torch.where(undecided & _at(position, xt), token[:, None], xt)
         return canvas._replace(tokens=xs), StepInfo(xs != xt, undecided.sum(1) <= 1)
 

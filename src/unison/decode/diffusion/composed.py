@@ -1,6 +1,6 @@
 """A strategy made of parts: order, select, revise, stop and temper, each chosen by itself."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -10,20 +10,37 @@ from torch import Tensor
 from unison.decode import blocks, grid
 from unison.decode.api import Canvas, StepInfo
 from unison.decode.blocks import Anchor
-from unison.decode.composition import refusal
+from unison.decode.composition import refusal, unready
+from unison.decode.fitting import Facts, blocks_of
 from unison.decode.order import Confidence
 from unison.decode.revise import Keep
 from unison.decode.select import Count
-from unison.decode.sight import SITE_TARGET, Chosen, Order, Revise, Select, Sight, Stop, Verdict
+from unison.decode.sight import (
+    SITE_TARGET,
+    After,
+    Chosen,
+    Order,
+    Revise,
+    Score,
+    Select,
+    Sight,
+    Stop,
+    Verdict,
+    certainty,
+)
 from unison.decode.situation import Look, Memory, Situation, looked_back, situated
 from unison.decode.stop import Committed
 from unison.decode.temper import Temper
-from unison.prob import categorical, rng
+from unison.prob import categorical, rng, truncation
 from unison.prob.rng import Key
 from unison.process import Absorbing, Uniform
-from unison.types import Belief, Denoiser, Law, Shadowing, Tokens
+from unison.types import Belief, Denoiser, Law, Mask, Shadowing, Tokens
 
-_WORDS = {"anchor": ("answer", "canvas"), "judged": ("belief", "tempered")}
+_WORDS = {
+    "anchor": ("answer", "canvas"),
+    "judged": ("belief", "tempered"),
+    "discounted_by": ("steps", "tokens"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,9 @@ class Composed:
         anchor: Where blocks are counted from: the answer's first position, or the canvas's.
         judged: Whether parts judge by the model's belief or by the tempered one.
         discount: Factor on the score of a position whose candidate ends the text, at the first
-            step; rises linearly to 1 at the last (EOSER, arXiv:2509.23924).
+            step of a block; rises to 1 at the last (EOSER, arXiv:2509.23924).
+        discounted_by: What it rises with: the steps spent, or the share of the block's tokens
+            written with the step's.
         eos_ids: Tokens that end the text; needed by ``discount`` and by some stops.
     """
 
@@ -67,6 +86,7 @@ class Composed:
     anchor: Anchor = "answer"
     judged: Literal["belief", "tempered"] = "belief"
     discount: float = 1.0
+    discounted_by: Literal["steps", "tokens"] = "steps"
     eos_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -74,7 +94,7 @@ class Composed:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
-        for name, allowed in (("anchor", ("answer", "canvas")), ("judged", ("belief", "tempered"))):
+        for name, allowed in _WORDS.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"{name} must be {' or '.join(allowed)}, got {getattr(self, name)!r}."
@@ -89,8 +109,57 @@ class Composed:
         """Return the largest number of steps."""
         count = 1 if self.block_length is None else -(-length // self.block_length) + 1
         if self.steps is None:
-            return length + self.revise.extra(length)
+            return length + length * self.revise.extra(length)  # a block has a position or more
         return self.steps * count if self.per_block else max(self.steps, count)
+
+    def fitted(self, facts: Facts) -> "Composed":
+        """Return the strategy with the model's blocks and end tokens where they are unset.
+
+        Raises:
+            ValueError: It needs an end token the model lacks, other blocks than the model has, or
+                cannot undo the model's process.
+        """
+        length, anchor = blocks_of(facts, self.block_length, self.anchor)
+        ends = self.eos_ids or facts.eos_ids
+        filled = replace(self, eos_ids=ends, block_length=length, anchor=anchor)
+        reason = unready(filled, facts.process)
+        if reason is not None:
+            raise ValueError(reason)
+        return filled
+
+    def tempered(
+        self, temperature: float | None, top_k: int | None, top_p: float | None
+    ) -> "Composed":
+        """Return the strategy with another temper; a given temperature stays as it is."""
+        temper = self.temper
+        if temperature is not None:
+            temper = replace(temper, temperature=temperature, final=None)
+        temper = replace(
+            temper,
+            top_k=temper.top_k if top_k is None else top_k,
+            top_p=temper.top_p if top_p is None else top_p,
+        )
+        return replace(self, temper=temper)
+
+    def paced(self) -> bool:
+        """Return whether the number of steps decides how much each of them writes."""
+        return self.select.paced
+
+    def carries(self, process: str) -> bool:
+        """Return whether each step hands its belief to the next: where nothing is decided."""
+        return process == "uniform" and not self.revise.shadows
+
+    def refuse(self, canvas: Canvas) -> None:
+        """Raise ValueError where a row has more blocks to write than steps."""
+        if self.steps is None or self.per_block or self.block_length is None:
+            return
+        block = blocks.numbered(canvas, self.block_length, self.anchor)
+        most = int(blocks.division(block, canvas.given, block[:, 0]).count.max())
+        if self.steps < most:
+            raise ValueError(
+                f"steps={self.steps} is fewer than the {most} blocks of {self.block_length} tokens "
+                f"to write; give at least {most} steps, a larger block_length, or per_block."
+            )
 
     def step(
         self, process: Absorbing | Uniform, denoise: Denoiser, canvas: Canvas, key: Key
@@ -102,8 +171,9 @@ class Composed:
         chosen = self._choose(process, look.sight)
         revision = self.revise.write(process, look.sight, chosen, past, look.shadow)
         tokens = look.at.put(canvas.tokens, revision.tokens)
-        verdict = self.stop.judge(look.sight, chosen, past, tokens)
-        tokens = _filled(process, tokens, canvas, (now, look), verdict)
+        ended = self._after(process, tokens, canvas, now, look)
+        verdict = self.stop.judge(look.sight, chosen, past, ended)
+        tokens = _filled(process, ended, canvas, look, verdict)
         past = past._replace(
             confidence=torch.where(
                 tokens != canvas.tokens,
@@ -147,7 +217,7 @@ class Composed:
             earlier = now.earlier(canvas, at, process.vocab_size) if now.carries else None
             belief = denoise(canvas.tokens, time, at.focus, earlier)
         tempered, candidate = self._propose(belief, at, now, key, canvas.tokens.shape[1])
-        judged = belief if self.judged == "belief" or self.temper.greedy else tempered
+        judged = belief if self.judged == "belief" else tempered
         likeliest = candidate if self.temper.greedy else judged.argmax(-1)
         sight = Sight(
             at.focus.positions,
@@ -157,7 +227,7 @@ class Composed:
             at.take(canvas.tokens),
             judged,
             candidate,
-            _certainty(judged, candidate),
+            certainty(judged, candidate),
             now.due,
             now.left,
             key.step / now.steps.clamp(min=1).double(),
@@ -172,7 +242,9 @@ class Composed:
     ) -> tuple[Belief, Tensor]:
         """Return the tempered belief and a token from it at each position."""
         if self.temper.greedy:
-            return belief, belief.argmax(-1)
+            # Where beliefs are carried on, temperature 0 is the limit of low ones: certainty.
+            sharp = truncation.temper(belief, 0.0) if now.carries else belief
+            return sharp, belief.argmax(-1)
         tempered = self.temper.shape(belief, now.left / now.allowance.clamp(min=1))
         u = at.take(rng.uniform(key, SITE_TARGET, length))
         return tempered, categorical.sample(tempered, u)
@@ -181,17 +253,45 @@ class Composed:
         """Return what is written: what the parts choose, and in a block's last step all."""
         score = self.order.score(sight)
         if self.discount < 1:
-            score = score * self._discount(sight)
+            score = score * self._discount(sight, score)
         chosen = self.select.choose(sight, score) & sight.open
         return chosen | (sight.open & (sight.left <= 1)[:, None])
 
-    def _discount(self, sight: Sight) -> Float[Tensor, "B F"]:
+    def _discount(self, sight: Sight, score: Score) -> Float[Tensor, "B F"]:
         ends = torch.isin(
             sight.candidate, torch.tensor(self.eos_ids, device=sight.candidate.device)
         )
-        whole = (sight.left + sight.block_step - 1).clamp(min=1)
-        factor = self.discount + (1 - self.discount) * sight.block_step / whole
+        if self.discounted_by == "steps":
+            share = sight.block_step / (sight.left + sight.block_step - 1).clamp(min=1)
+        else:
+            writes = (self.select.choose(sight, score) & sight.open).sum(1)
+            share = 1 - (sight.open.sum(1) - writes) / sight.size.clamp(min=1)
+        factor = self.discount + (1 - self.discount) * share.double()
         return torch.where(ends, factor[:, None], 1.0)
+
+    def _after(
+        self,
+        process: Absorbing | Uniform,
+        tokens: Tokens,
+        canvas: Canvas,
+        now: Situation,
+        look: Look,
+    ) -> After:
+        """Return the canvas after the step, nothing in a block's last one left undecided.
+
+        What the revision took back then is written after all, and a uniform-state block ends as
+        the likeliest text.
+        """
+        last = now.left[:, None] <= 1
+        settle, fill = now.inside, look.likeliest
+        if isinstance(process, Absorbing):
+            settle = settle & (tokens == process.mask_id)
+            fill = torch.where(last, look.sight.candidate, fill)
+        settle = settle & look.at.put(torch.zeros_like(canvas.given), look.at.live)
+        finished = torch.where(settle, look.at.put(tokens, fill), tokens)
+        tokens = torch.where(last, finished, tokens)
+        undecided = _unwritten(process, tokens, canvas, now)
+        return After(tokens, undecided, finished, _tail(canvas), self.eos_ids)
 
     def _said(self, canvas: Canvas, tokens: Tokens, look: Look, done: Tensor) -> StepInfo:
         """Return what the step did, as observers see it."""
@@ -205,42 +305,35 @@ class Composed:
         )
 
 
-def _certainty(belief: Belief, candidate: Tensor) -> Float[Tensor, "B F"]:
-    """Return the candidates' probabilities, float64.
+def _unwritten(
+    process: Absorbing | Uniform, tokens: Tokens, canvas: Canvas, now: Situation
+) -> Mask:
+    """Return where a token is still to be written, the active block's last step past or not."""
+    if isinstance(process, Absorbing):
+        return (tokens == process.mask_id) & ~canvas.given
+    active = now.memory.active[:, None]
+    going = now.left > 1
+    return ~canvas.given & ((now.block > active) | (now.block == active) & going[:, None])
 
-    From what speaks against a candidate, whose relative precision float32 keeps: near-certain
-    candidates still differ, as they would had the softmax been taken in float64.
-    """
-    at = candidate[..., None]
-    against = belief.scatter(-1, at, -torch.inf).exp().sum(-1, dtype=torch.float64)
-    said = belief.gather(-1, at)[..., 0].double().exp()
-    return torch.where(said > 0.5, 1 - against, said)
+
+def _tail(canvas: Canvas) -> Mask:
+    """Return where an end token ends the text: nothing given follows, padding aside."""
+    held = canvas.given if canvas.valid is None else canvas.given & canvas.valid
+    return ~canvas.given & (held.flip(1).cumsum(1).flip(1) == 0)
 
 
 def _filled(
-    process: Absorbing | Uniform,
-    tokens: Tokens,
-    canvas: Canvas,
-    seen: tuple[Situation, Look],
-    verdict: Verdict,
+    process: Absorbing | Uniform, after: After, canvas: Canvas, look: Look, verdict: Verdict
 ) -> Tokens:
-    """Return the canvas with everything written at once that may be.
-
-    The last step of a block leaves nothing undecided either: what the revision took back is
-    written after all, and a uniform-state block ends as the likeliest text.
-    """
-    now, look = seen
-    settle = (verdict.block | (now.left <= 1))[:, None] & now.inside | (
-        verdict.canvas[:, None] & ~canvas.given
-    )
+    """Return the canvas with everything written at once that may be."""
+    tokens = torch.where(verdict.block[:, None], after.finished, after.tokens)
+    settle = verdict.canvas[:, None] & ~canvas.given
+    if verdict.region is not None:
+        settle = settle & verdict.region
     if isinstance(process, Absorbing):
         settle = settle & (tokens == process.mask_id)
-        over = (verdict.block | verdict.canvas)[:, None]
-        fill = torch.where(over, look.likeliest, look.sight.candidate)
-    else:
-        fill = look.likeliest
     seen_there = look.at.put(torch.zeros_like(canvas.given), look.at.live)
-    tokens = torch.where(settle & seen_there, look.at.put(tokens, fill), tokens)
+    tokens = torch.where(settle & seen_there, look.at.put(tokens, look.likeliest), tokens)
     if verdict.end < 0:
         return tokens
     place = torch.arange(tokens.shape[1], device=tokens.device)

@@ -1,7 +1,8 @@
-"""Is it a checkpoint of BD3-LM? (Arriola et al., 2025, arXiv:2503.09573.)
+"""Is it a checkpoint of BD3-LM?
 
-Blocks are written from left to right and denoised within. Its training reads noisy and clean text
-side by side; to sample, and here, each block sees itself and the clean blocks before it.
+(Arriola et al., 2025, arXiv:2503.09573.) Blocks are written from left to right and denoised
+within. Its training reads noisy and clean text side by side; to sample, and here, each block sees
+itself and the clean blocks before it.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ def read(source: Source) -> Blueprint:
         process="absorbing",
         mask_id=mask_id,
         eos_ids=eos_ids,
-        defaults={"strategy": "ancestral", "length": config.max_length},
+        defaults={"strategy": "composed", "length": config.max_length},
         ignored=dit.IGNORED,
         inferred=(*clock_told, *mask_told, *eos_told, *dit.weights_told(source)),
         extra=dict(source.config),

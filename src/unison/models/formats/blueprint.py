@@ -86,8 +86,10 @@ class Source:
 class Format(Protocol):
     """One checkpoint family: a module of this package with these names."""
 
-    ARCHITECTURES: Collection[str]
-    """Names in config.json's ``architectures`` that mean this family."""
+    @property
+    def ARCHITECTURES(self) -> Collection[str]:  # noqa: N802  # a module's constant
+        """Names in config.json's ``architectures`` that mean this family."""
+        ...
 
     def recognises(self, source: Source) -> bool:
         """Return whether a checkpoint without a known architecture is of this family."""

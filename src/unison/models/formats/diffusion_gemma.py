@@ -90,7 +90,7 @@ class DiffusionGemmaNetwork(nn.Module):
         inputs: Tokens | SoftTokens,
         sigma: Time,
         valid: Mask | None = None,
-        earlier: Float[Tensor, "B F V"] | None = None,
+        earlier: Float[Tensor, "B K V"] | None = None,
         view: View | None = None,
     ) -> Float[Tensor, "B F V"]:
         """Return logits [batch, length, vocab], or [batch, read, vocab].
@@ -135,15 +135,19 @@ class DiffusionGemmaNetwork(nn.Module):
     def _bounds(
         self, tokens: Tokens, valid: Mask | None, view: View | None
     ) -> list[tuple[int, int]]:
-        """Return the first position of each row's block and one past its last."""
+        """Return the first position of each row's block and one past its last.
+
+        A block that runs on into padding ends with its row.
+        """
         rows, length = tokens.shape
         lengths = [length] * rows if valid is None else valid.sum(1).tolist()
         if view is None or view.block is None:
             bounds = [(0, own) for own in lengths]
         else:
-            bounds = [(first, past) for first, past in view.block.tolist()]
+            stated = zip(view.block.tolist(), lengths, strict=True)
+            bounds = [(first, min(past, own)) for (first, past), own in stated]
         for (first, past), own in zip(bounds, lengths, strict=True):
-            if not 0 <= first < past <= own:
+            if not 0 <= first < past:
                 raise ValueError(
                     f"the active block must lie inside its row of {own} tokens, got positions "
                     f"{first} to {past}."
@@ -203,7 +207,7 @@ def _belief(
     number: int,
     row: Int[Tensor, " L"],
     block: tuple[int, int],
-    earlier: Float[Tensor, "B F V"] | None,
+    earlier: Float[Tensor, "B K V"] | None,
     view: View | None,
 ) -> tuple[Float[Tensor, "1 C V"], Tensor] | None:
     """Return the log-probabilities a row's block is conditioned on, and whether there are any.
@@ -272,14 +276,15 @@ def save(network: Network, blueprint: Blueprint, path: Path) -> None:
 def _config(config: Any) -> TransformerConfig:
     """Return what decoding reads of it; norms, MLP and experts are transformers' affair."""
     text = config.text_config
+    first = text.per_layer_config[0]  # heads of the full layers differ
     return TransformerConfig(
         vocab_size=text.vocab_size,
         num_states=text.vocab_size,
         hidden=text.hidden_size,
         depth=text.num_hidden_layers,
         heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-        head_width=text.head_dim,
+        kv_heads=first.num_key_value_heads,
+        head_width=first.head_dim,
         max_length=text.max_position_embeddings,
         attention="block_causal",
         block_length=config.canvas_length,
@@ -313,7 +318,11 @@ def _blueprint(source: Source, config: TransformerConfig, model: Any) -> Bluepri
         if isinstance(ends, list | tuple)
         else (() if ends is None else (ends,)),
         pad_id=ids["pad_token_id"],
-        defaults={"steps": steps, "length": source.generation.get("max_new_tokens") or 256},
+        defaults={
+            "steps": steps,
+            "length": min(source.generation.get("max_new_tokens") or 256, config.max_length),
+            "block_length": config.block_length,
+        },
         inferred=tuple(inferred),
         extra={"sampling": sampling},
     )

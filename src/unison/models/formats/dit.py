@@ -57,7 +57,14 @@ def is_one(source: Source, name: str) -> bool:
     stated = source.config.get("model_type")
     if stated is not None:
         return str(stated).lower() == name
-    return name in source.path.name.lower()
+    return any(name in one for one in names(source))
+
+
+def names(source: Source) -> tuple[str, ...]:
+    """Return what the model is called: by its file, its folder in the hub's cache, and itself."""
+    hub = [part for part in source.path.parts if part.startswith("models--")]
+    itself = str(source.config.get("_name_or_path", ""))
+    return tuple(name.lower() for name in (source.path.name, *hub, itself))
 
 
 def shape(source: Source) -> TransformerConfig:
@@ -195,8 +202,10 @@ def weights_told(source: Source) -> tuple[str, ...]:
     averaged = source.config.get("averaged")
     if averaged is None:
         return ()
-    return ("The weights are the training's moving average.",) if averaged else (
-        "The weights are the training's last: the checkpoint holds no moving average.",
+    return (
+        ("The weights are the training's moving average.",)
+        if averaged
+        else ("The weights are the training's last: the checkpoint holds no moving average.",)
     )
 
 
@@ -247,8 +256,10 @@ def _vocabulary(source: Source) -> int:
 
 def _heads(source: Source, start: str, hidden: int) -> int:
     """Return the number of heads, which no weight shows; the rotary buffer has half a head."""
+    heads = _stated(source.config, "n_heads")
     buffer = source.shapes.get(f"{start}rotary_emb.inv_freq")
-    heads = _stated(source.config, "n_heads") or (buffer and hidden // (2 * buffer[0]))
+    if heads is None and buffer:
+        heads = hidden // (2 * buffer[0])
     if not heads:
         raise CheckpointError(
             f"{source.path} states no number of heads; add n_heads to its config.json."

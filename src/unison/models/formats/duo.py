@@ -1,7 +1,7 @@
-"""Is it a checkpoint of Duo, base or distilled? (Sahoo et al., 2025, arXiv:2506.10892.)
+"""Is it a checkpoint of Duo, base or distilled?
 
-Tokens decay to uniform ones, over the whole vocabulary and the padding token added to it; the
-network predicts the clean text by a plain softmax.
+(Sahoo et al., 2025, arXiv:2506.10892.) Tokens decay to uniform ones, over the whole vocabulary and
+the padding token added to it; the network predicts the clean text by a plain softmax.
 """
 
 from typing import Any
@@ -43,7 +43,8 @@ def read(source: Source) -> Blueprint:
             "trained so. If the key was added by hand, remove it."
         )
     eos_ids, eos_told = dit.ends(source)
-    distilled = "distil" in f"{source.path.name} {source.config.get('_name_or_path', '')}".lower()
+    named = any("distil" in name for name in dit.names(source))
+    distilled = named or source.config.get("algorithm") == "distillation"
     defaults: dict[str, Any] = {"strategy": "ancestral", "length": config.max_length}
     told = () if source.config.get("time_conditioning") else (AWARE,)
     return Blueprint(
@@ -58,7 +59,7 @@ def read(source: Source) -> Blueprint:
             *told,
             *eos_told,
             *dit.weights_told(source),
-            *((DISTILLED,) if distilled else ()),
+            *((DISTILLED,) if named else ()),
         ),
         extra=dict(source.config),
     )

@@ -66,7 +66,7 @@ class EncoderNetwork(nn.Module):
         inputs: Tokens | SoftTokens,
         sigma: Time,
         valid: Mask | None = None,
-        earlier: Float[Tensor, "B F V"] | None = None,
+        earlier: Float[Tensor, "B K V"] | None = None,
         view: View | None = None,
     ) -> Float[Tensor, "B F V"]:
         """Return logits [batch, length, vocab], or [batch, read, vocab].

@@ -11,23 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, _utils
 
 from unison.models.formats.blueprint import CheckpointError
 
 _REBUILD = {"_rebuild_tensor_v2", "_rebuild_parameter"}
-_ARCHITECTURES = {"mdlm": "MDLM", "bd3lm": "BD3LM", "duo": "DUO", "duo_base": "DUO"}
-_ARCHITECTURES |= {"distillation": "DUO", "ot-finetune": "DUO"}
+_ARCHITECTURES = {
+    "mdlm": "MDLM",
+    "bd3lm": "BD3LM",
+    "duo": "DUO",
+    "duo_base": "DUO",
+    "distillation": "DUO",
+}
 
 
 class _Shell:
-    """Stands in for an object of a foreign class; keeps its attributes, does nothing."""
+    """Stands in for an object of a foreign class; keeps its attributes and does nothing.
+
+    Items of a foreign dictionary go where OmegaConf keeps its own, to ``_content``.
+    """
 
     def __new__(cls, *args: object, **kwargs: object) -> "_Shell":
         return super().__new__(cls)
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        self.items: list[tuple[Any, Any]] = []
 
     def __setstate__(self, state: object) -> None:
         parts = state if isinstance(state, tuple) else (state,)
@@ -38,7 +43,8 @@ class _Shell:
     def __call__(self, *args: object, **kwargs: object) -> "_Shell":
         return _Shell()
 
-    def __setitem__(self, key: object, value: object) -> None: ...
+    def __setitem__(self, key: object, value: object) -> None:
+        vars(self).setdefault("_content", {})[key] = value
 
     def append(self, item: object) -> None:
         """Forget an item of a foreign list."""
@@ -51,7 +57,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return what rebuilds a tensor, and a shell for everything else."""
         if module == "torch._utils" and name in _REBUILD:
-            return getattr(torch._utils, name)
+            return getattr(_utils, name)
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
@@ -81,7 +87,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     averaged = isinstance(average, dict) and bool(average.get("shadow_params"))
     if averaged:
         weights |= _matched(path, weights, average["shadow_params"])  # pyright: ignore
-    return _settings(path, _plain(content.get("hyper_parameters"))) | {"averaged": averaged}, weights
+    return _settings(path, _plain(content.get("hyper_parameters"))) | {
+        "averaged": averaged
+    }, weights
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -117,8 +125,8 @@ def _is_buffer(name: str) -> bool:
 
 def _settings(path: Path, hyper: Any) -> dict[str, Any]:
     """Return the training's settings under the names of the published config.json."""
-    config = hyper.get("config", hyper) if isinstance(hyper, dict) else {}
-    model, algo = config.get("model") or {}, config.get("algo") or {}
+    config = _section(hyper, "config") or _section({"hyper": hyper}, "hyper")
+    model, algo = _section(config, "model"), _section(config, "algo")
     kind = algo.get("name") or {"subs": "mdlm"}.get(config.get("parameterization", ""))
     if kind not in _ARCHITECTURES:
         raise CheckpointError(
@@ -141,8 +149,14 @@ def _settings(path: Path, hyper: Any) -> dict[str, Any]:
     return {
         "architectures": [architecture],
         "model_type": architecture.lower(),
+        "algorithm": kind,
         **{name: value for name, value in found.items() if value is not None},
     }
+
+
+def _section(settings: Any, name: str) -> dict[str, Any]:
+    found = settings.get(name) if isinstance(settings, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _plain(value: Any) -> Any:
@@ -154,4 +168,4 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return value
+    return None if isinstance(value, str) and value.startswith("${") else value

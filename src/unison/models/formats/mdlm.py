@@ -1,7 +1,7 @@
-"""Is it a checkpoint of MDLM? (Sahoo et al., 2024, arXiv:2406.07524.)
+"""Is it a checkpoint of MDLM?
 
-A folder with config.json, or a training checkpoint whose moving average is taken. The network's
-logits are turned into a belief (no mask predicted, known tokens kept) by the absorbing process.
+(Sahoo et al., 2024, arXiv:2406.07524.) The network's logits are plain: that no mask is predicted
+and known tokens are kept is the absorbing process's part.
 """
 
 import dataclasses

@@ -6,7 +6,7 @@ Such a family keeps its own class: the network holds it, loading and saving are 
 from collections.abc import Collection
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -18,14 +18,17 @@ from unison.models.view import View
 from unison.types import SoftTokens, Tokens
 
 
+@runtime_checkable
 class Wrapped(Protocol):
     """One wrapped checkpoint family: a module of this package with these names.
 
     It takes the place of a ``Format``, which has ``read`` and ``write`` instead.
     """
 
-    ARCHITECTURES: Collection[str]
-    """Names in config.json's ``architectures`` that mean this family."""
+    @property
+    def ARCHITECTURES(self) -> Collection[str]:  # noqa: N802  # a module's constant
+        """Names in config.json's ``architectures`` that mean this family."""
+        ...
 
     def recognises(self, source: Source) -> bool:
         """Return whether a checkpoint without a known architecture is of this family."""
@@ -77,9 +80,15 @@ def load(name: str, source: Source, dtype: torch.dtype, ignored: tuple[str, ...]
         ignored: Patterns (fnmatch) of tensors in the folder that the model may leave unread.
 
     Raises:
-        CheckpointError: Files are unreadable, or tensors missing, unknown or of other shapes.
+        CheckpointError: It is no folder, files are unreadable, or tensors are missing, unknown or
+            of other shapes.
     """
     kind = transformers_class(name)
+    if not source.path.is_dir():
+        raise CheckpointError(
+            f"{source.path} is not a folder; {name} is read from the folder that holds its "
+            "config.json and weights."
+        )
     try:
         model, told = kind.from_pretrained(
             source.path,
@@ -135,6 +144,6 @@ def check_inputs(name: str, inputs: Tokens | SoftTokens, view: View | None) -> T
         if view is not None and getattr(view, part) is not None:
             raise ValueError(
                 f"{name} runs inside transformers and cannot take view.{part}; it serves "
-                "view.read, block and known. Decode without a cache (cache 'none')."
+                "view.read, block and known. Decode without a cache and without shadows."
             )
     return inputs

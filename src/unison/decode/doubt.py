@@ -1,0 +1,20 @@
+"""How undecided is a belief, position by position?"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unison.decode.sight import certainty
+
+
+def lead(belief: Float[Tensor, "B F V"]) -> Float[Tensor, "B F"]:
+    """Return by how much the likeliest token's probability exceeds the next one's, float64."""
+    best = belief.argmax(-1)
+    second = belief.scatter(-1, best[..., None], -torch.inf).amax(-1)
+    return certainty(belief, best) - second.double().exp()
+
+
+def entropy(belief: Float[Tensor, "B F V"]) -> Float[Tensor, "B F"]:
+    """Return the entropy at each position in nats, float64."""
+    terms = torch.where(belief > -torch.inf, belief.exp() * belief, 0.0)
+    return -terms.sum(-1, dtype=torch.float64)

@@ -1,0 +1,63 @@
+"""How is decoding made fast? Denoisers that remember, and one table of what they remember."""
+
+from unison.denoising import RowDenoiser
+from unison.engine.cached import CachedDenoiser
+from unison.engine.compatible import check, unfit
+from unison.engine.delayed import Delayed
+from unison.engine.delayed_greedy import DelayedGreedy
+from unison.engine.drift import Drift, drift
+from unison.engine.dual import Dual
+from unison.engine.exact import Exact
+from unison.engine.free import Free
+from unison.engine.none import Uncached
+from unison.engine.policy import Policy, Standing
+from unison.engine.prefix import Prefix
+from unison.engine.tally import Tally
+from unison.models import Network
+from unison.process import Process
+from unison.types import Denoiser, Mask
+
+CACHES: dict[str, type[Policy]] = {
+    "none": Uncached,
+    "exact": Exact,
+    "prefix": Prefix,
+    "dual": Dual,
+    "free": Free,
+    "dkv": Delayed,
+    "dkv_greedy": DelayedGreedy,
+}
+
+
+def cached(
+    network: Network, process: Process, policy: Policy, valid: Mask | None = None
+) -> Denoiser:
+    """Return the denoiser of one batch, to be called step after step; make one for each batch.
+
+    Args:
+        network: Noisy tokens and noise level in, logits out.
+        process: What the network was trained to undo.
+        policy: Which positions are computed.
+        valid: False at padding; ``None`` if there is none.
+
+    Raises:
+        ValueError: The policy cannot serve the network; ``check`` also asks about the strategy.
+    """
+    if isinstance(policy, Uncached):
+        return RowDenoiser(network, process, valid)
+    reason = unfit(policy, network, process)
+    if reason is not None:
+        raise ValueError(reason)
+    return CachedDenoiser(network, process, policy, valid)
+
+
+__all__ = [
+    "CACHES",
+    "CachedDenoiser",
+    "Drift",
+    "Policy",
+    "Standing",
+    "Tally",
+    "cached",
+    "check",
+    "drift",
+]

@@ -1,0 +1,171 @@
+"""How does a network answer when most of its positions are remembered?"""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from unison.denoising import answered
+from unison.engine import grouping, state
+from unison.engine.grouping import Group
+from unison.engine.policy import Policy, Standing
+from unison.engine.state import State
+from unison.engine.tally import Tally
+from unison.models import Network, View, remember
+from unison.process import Absorbing, Process, Sequential
+from unison.types import Belief, Focus, Mask, Time, Tokens
+
+
+class CachedDenoiser:
+    """The belief of a network that computes only what a policy calls stale.
+
+    It remembers: one denoiser serves one batch, call after call, rows in the same order. What it
+    decides depends on the row alone, and so do the shapes of the row's matrices: on a CPU each
+    row passes through the network by itself; on a GPU rows with about as many positions to
+    compute do together, which costs one wait for the device.
+
+    Attributes:
+        network: Noisy tokens and noise level in, logits out; one that can take ``View.compute``.
+        process: What the network was trained to undo.
+        policy: Which positions are computed.
+        valid: False at padding, which is never computed; ``None`` if there is none.
+        tally: What was computed so far, shared with the denoisers ``keep`` makes.
+    """
+
+    def __init__(
+        self, network: Network, process: Process, policy: Policy, valid: Mask | None = None
+    ) -> None:
+        self.network, self.process, self.policy, self.valid = network, process, policy, valid
+        self.tally = Tally()
+        self._state: State | None = None
+        self._names: list[int] | None = None  # of the rows, in the first batch
+
+    def keep(self, rows: Int[Tensor, " R"]) -> "CachedDenoiser":
+        """Return a denoiser of some of the rows, by number, with its own copy of the memory."""
+        valid = None if self.valid is None else self.valid[rows]
+        kept = CachedDenoiser(self.network, self.process, self.policy, valid)
+        numbers = rows.tolist()
+        kept.tally = self.tally
+        kept._names = numbers if self._names is None else [self._names[row] for row in numbers]
+        kept._state = None if self._state is None else self._state.keep(rows)
+        return kept
+
+    def __call__(
+        self, xt: Tokens, t: Time, focus: Focus | None = None, earlier: Belief | None = None
+    ) -> Belief:
+        """Return the belief everywhere, or what the network itself says at ``focus``.
+
+        Raises:
+            ValueError: The batch is not the one remembered, or the policy works by the active
+                block and no focus names it.
+        """
+        if focus is None and self.policy.blocks:
+            raise ValueError(
+                f"{type(self.policy).__name__} works by the active block, which this strategy "
+                "does not name; use one that writes block by block, or cache 'none'."
+            )
+        before = self._before(xt)
+        now = self._standing(before, xt, focus)
+        valid = torch.ones_like(now.undecided) if self.valid is None else self.valid
+        stale = (self.policy.stale(now) | now.needed) & valid
+        groups = self._groups(stale, valid)
+        answers = [self._answer(group, before, stale, (xt, t), focus, earlier) for group in groups]
+        self._state = before.after(now, stale, self._told(stale, focus, earlier))
+        return grouping.in_order(answers, groups)
+
+    def _before(self, xt: Tokens) -> State:
+        """Return what is remembered."""
+        if self._state is None:
+            like = next(self.network.parameters())
+            # Attention on a GPU reads keys and values in bfloat16, whatever the weights are.
+            like = like.new_empty(0, dtype=torch.bfloat16 if xt.is_cuda else like.dtype)
+            rows, length = xt.shape
+            memory = remember(self.network.config, rows, length, like)
+            return state.first(memory, self.process.settled(xt))
+        if self._state.seen.shape != xt.shape:
+            raise ValueError(
+                f"this denoiser remembers a batch of shape {tuple(self._state.seen.shape)} and "
+                f"was given {tuple(xt.shape)}; make one for each batch, and keep(rows) to go on "
+                "with some of its rows."
+            )
+        return self._state
+
+    def _standing(self, before: State, xt: Tokens, focus: Focus | None) -> Standing:
+        """Return what the policy sees; without a focus, the whole canvas is one block."""
+        process, config = self.process, self.network.config
+        undecided = ~process.settled(xt)
+        if focus is not None:
+            needed = torch.zeros_like(undecided).scatter(1, focus.positions, True)
+        elif isinstance(process, Absorbing):
+            needed = undecided  # of the others the belief is certain
+        else:
+            needed = torch.ones_like(undecided)
+        if config.shifted:
+            needed = needed | F.pad(needed[:, 1:], (0, 1))
+        block = state.after_prompt(before.prompt, None if focus is None else focus.block)
+        same = (block == before.was).all(1)
+        unit = {"bidirectional": xt.shape[1], "causal": 1}.get(config.attention)
+        return Standing(
+            process.shifted(xt) if isinstance(process, Sequential) else xt,
+            before.seen,
+            undecided,
+            before.prompt,
+            needed,
+            block,
+            before.was,
+            before.calls,
+            torch.where(same, before.since + 1, 0),
+            unit or config.block_length or 1,
+        )
+
+    def _groups(self, stale: Mask, valid: Mask) -> list[Group]:
+        """Divide the rows and count their work: the one place where the host waits."""
+        computed, lengths = torch.stack([stale.sum(1), valid.sum(1)]).tolist()
+        self._names = list(range(len(computed))) if self._names is None else self._names
+        for name, count, length in zip(self._names, computed, lengths, strict=True):
+            self.tally.add(name, count, length)
+        if stale.is_cuda:
+            return grouping.alike(computed, lengths, stale.shape[1])
+        return grouping.alone(computed, lengths)
+
+    def _answer(  # what a network takes
+        self,
+        group: Group,
+        before: State,
+        stale: Mask,
+        noisy: tuple[Tokens, Time],
+        focus: Focus | None,
+        earlier: Tensor | None,
+    ) -> Tensor:
+        """Return what a group answers, and remember what it computed."""
+        rows = torch.tensor(group.rows, device=stale.device)
+        xt, t = noisy[0][rows, : group.length], noisy[1][rows]
+        compute = None if group.width is None else grouping.gathered(stale[rows], group.width)
+        memory = grouping.borrowed(before.memory, group.rows)
+        if focus is None:
+            view = View(compute, compute, memory)
+        else:
+            view = View(focus.positions[rows], compute, memory, block=focus.block[rows])
+        valid = None if self.valid is None or not xt.is_cuda else self.valid[rows]
+        told = None if earlier is None else earlier[rows]
+        answer = answered(self.network, self.process, (xt, t), valid, view, told)
+        grouping.give_back(before.memory, memory, group.rows)
+        if focus is not None:
+            return answer
+        if compute is not None:
+            answer = self._spread(answer, compute, xt)
+        return F.pad(answer, (0, 0, 0, stale.shape[1] - group.length))
+
+    def _spread(self, said: Belief, compute: Tensor, xt: Tokens) -> Belief:
+        """Return the belief everywhere from that at the computed positions: the rest is certain."""
+        whole = said.new_zeros(*xt.shape, said.shape[-1])
+        whole = whole.scatter(1, compute[..., None].expand(said.shape), said)
+        return self.process.log_x0(whole, xt)
+
+    def _told(self, stale: Mask, focus: Focus | None, earlier: Belief | None) -> Mask:
+        """Return True where an earlier belief went into what is now remembered."""
+        if not self.network.config.self_conditioning:
+            return torch.zeros_like(stale)
+        if focus is None or earlier is None:
+            return stale
+        return torch.zeros_like(stale).scatter(1, focus.positions, True)

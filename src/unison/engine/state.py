@@ -1,0 +1,77 @@
+"""What does a cached denoiser remember of every row between two evaluations?"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from unison.engine.policy import Standing
+from unison.models import KeyValues
+from unison.types import Mask, Tokens
+
+
+class State(NamedTuple):
+    """Keys and values, and what they were computed from; the rest as in ``Standing``.
+
+    Attributes:
+        memory: Of every canvas position; overwritten in place.
+        seen: The token each was computed with.
+        prompt: Decided before the first evaluation.
+        was: The active block of the evaluation before.
+        calls: Evaluations so far.
+        since: How many evaluations in a row the block had, that one not counted.
+    """
+
+    memory: KeyValues
+    seen: Tokens
+    prompt: Mask
+    was: Int[Tensor, "B 2"]
+    calls: Int[Tensor, " B"]
+    since: Int[Tensor, " B"]
+
+    def keep(self, rows: Tensor) -> "State":
+        """Return some of the rows, with their own copy of the memory."""
+        memory = KeyValues(*(tuple(part[rows] for part in parts) for parts in self.memory))
+        return State(memory, *(part[rows] for part in self[1:]))  # pyright: ignore
+
+    def after(self, now: Standing, stale: Mask, told: Mask) -> "State":
+        """Return the state after an evaluation.
+
+        Args:
+            now: Where the rows stood.
+            stale: What was computed.
+            told: Where an earlier belief went in: to be computed again when it is gone.
+        """
+        seen = torch.where(stale, now.tokens, self.seen)
+        return self._replace(
+            seen=torch.where(told, -1, seen), was=now.block, calls=self.calls + 1, since=now.since
+        )
+
+
+def first(memory: KeyValues, decided: Mask) -> State:
+    """Return the state before the first evaluation.
+
+    Args:
+        memory: Room for keys and values.
+        decided: What counts as prompt.
+    """
+    unseen = torch.full_like(decided, -1, dtype=torch.long)
+    zero = torch.zeros_like(unseen[:, 0])
+    return State(memory, unseen, decided, unseen[:, :1].expand(-1, 2), zero, zero)
+
+
+def after_prompt(prompt: Mask, block: Int[Tensor, "B 2"] | None) -> Int[Tensor, "B 2"]:
+    """Return the active block from its first position that is not prompt.
+
+    Args:
+        prompt: Decided before the first evaluation.
+        block: The block's bounds; ``None`` for the whole canvas.
+    """
+    place = torch.arange(prompt.shape[1], device=prompt.device)
+    if block is None:
+        block = torch.stack([torch.zeros_like(place[:1]), place[-1:] + 1], dim=1)
+        block = block.expand(len(prompt), -1)
+    inside = (place >= block[:, :1]) & (place < block[:, 1:]) & ~prompt
+    begins = torch.where(inside.any(1), inside.long().argmax(1), block[:, 0])
+    return torch.stack([begins, block[:, 1]], dim=1)

@@ -1,0 +1,31 @@
+"""How does a model write for someone? Prompts and holes become canvases, tokens become text."""
+
+from unison.generation.canvases import Part
+from unison.generation.sample import Sample, read
+from unison.generation.settings import (
+    Sampling,
+    choose,
+    evaluations,
+    facts_of,
+    process_name,
+    strategy_named,
+    takes_steps,
+    with_default_steps,
+)
+from unison.generation.write import OnStep, generate
+
+__all__ = [
+    "OnStep",
+    "Part",
+    "Sample",
+    "Sampling",
+    "choose",
+    "evaluations",
+    "facts_of",
+    "generate",
+    "process_name",
+    "read",
+    "strategy_named",
+    "takes_steps",
+    "with_default_steps",
+]

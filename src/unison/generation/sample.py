@@ -1,0 +1,86 @@
+"""What did the model write, when, how surely and at what cost?"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unison.generation.canvases import Row
+from unison.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One text a model wrote.
+
+    Attributes:
+        text: The whole canvas as text, given parts included, up to the first end of document
+            after the last given part.
+        tokens: The canvas.
+        nfe: Network evaluations spent on it, those of guidance and self-conditioning included.
+        step: The step, from 1, that wrote each token; 0 where it was given.
+        confidence: Probability of each token when it was written; 1 where it was given, ``None``
+            where the strategy does not say.
+        given: Which tokens were.
+        tokens_per_forward: Tokens of the text that were written, its end included, per network
+            evaluation; 0 where none was needed.
+        prompt: Number of the prompt, or canvas, it continues.
+    """
+
+    text: str
+    tokens: list[int]
+    nfe: int
+    step: list[int]
+    confidence: list[float | None]
+    given: list[bool]
+    tokens_per_forward: float
+    prompt: int
+
+
+def finished(
+    model: LanguageModel,
+    asked: Row,
+    prompt: int,
+    nfe: int,
+    written: tuple[list[int], list[int], list[float]],
+) -> Sample:
+    """Return a decoded row as a sample, without its padding.
+
+    Args:
+        model: Wrote it.
+        asked: The canvas before.
+        prompt: Its number.
+        nfe: Network evaluations.
+        written: Token, step and confidence of each position.
+    """
+    size = len(asked.tokens)
+    tokens, step, confidence = written[0][:size], written[1][:size], written[2][:size]
+    last = max((i + 1 for i, given in enumerate(asked.given) if given), default=0)
+    text = tokens[: _end(model, tokens, last) + 1]  # the end itself was written too
+    made = len(text) - sum(asked.given[: len(text)])
+    return Sample(
+        read(model, tokens, last),
+        tokens,
+        nfe,
+        step,
+        [None if math.isnan(sure) else sure for sure in confidence],
+        list(asked.given),
+        made / nfe if nfe else 0.0,
+        prompt,
+    )
+
+
+def read(model: LanguageModel, tokens: Sequence[int], given: int = 0) -> str:
+    """Return a canvas as text, up to its first end of document.
+
+    Args:
+        model: Knows the tokens.
+        tokens: The canvas.
+        given: Ends of document among this many first tokens do not count: a given part that
+            follows one is still part of the text.
+    """
+    return model.text(list(tokens)[: _end(model, tokens, given)])
+
+
+def _end(model: LanguageModel, tokens: Sequence[int], given: int) -> int:
+    """Return where the text ends: at an end token or behind the last."""
+    return next((i for i in range(given, len(tokens)) if tokens[i] in model.eos_ids), len(tokens))

@@ -1,0 +1,141 @@
+"""How are many texts written together, and none of them the other for it?"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+from unison.decode import Canvas, StepInfo, Strategy, decode, guidance, shaped
+from unison.decode.fitting import Fitting
+from unison.engine import Policy, cached
+from unison.generation import canvases, settings
+from unison.generation.canvases import Parts, Row, Size
+from unison.generation.sample import Sample, finished
+from unison.generation.settings import Sampling
+from unison.language_model import LanguageModel
+from unison.prob import rng
+from unison.prob.rng import Key
+from unison.types import Denoiser
+
+OnStep = Callable[[int, Canvas, StepInfo], None]
+
+
+def generate(  # noqa: PLR0913  # one keyword per flag of the command line
+    model: LanguageModel,
+    prompt: str | Sequence[str] = "",
+    *,
+    suffix: str | Sequence[str] = "",
+    parts: Parts | None = None,
+    length: int | None = None,
+    new_tokens: int | None = None,
+    num: int = 1,
+    strategy: Strategy | str | None = None,
+    steps: int | None = None,
+    block_length: int | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    cfg: float = 0.0,
+    cache: Policy | str | None = None,
+    judge: LanguageModel | None = None,
+    seed: int = 0,
+    batch_size: int = 64,
+    on_step: OnStep | None = None,
+) -> list[Sample]:
+    r"""Write ``num`` texts for each prompt, or on each canvas.
+
+    Text i of a prompt depends on the model, its own canvas, ``seed`` and i: not on ``num``, nor
+    on ``batch_size``, nor on the other prompts.
+
+    Args:
+        model: Writes.
+        prompt: Given text at the left; several for several canvases.
+        suffix: Given text at the right; one for all, or one for each prompt.
+        parts: The whole canvas instead: given text and numbers of open tokens, in order, such as
+            ``["def f(", 4, "):\n", 40]``; or a list of such canvases.
+        length: Tokens of each canvas, prompt and suffix included.
+        new_tokens: Open tokens between prompt and suffix, instead of ``length``.
+        num: Texts to write for each.
+        strategy: A strategy, or its name; see ``Sampling`` for this and the next eight.
+        steps: Denoiser evaluations.
+        block_length: Positions of a block.
+        temperature: Of the belief tokens are drawn from.
+        top_k: Of that belief.
+        top_p: Of that belief.
+        cfg: Scale of classifier-free guidance.
+        cache: What is remembered between steps, or its name.
+        judge: Of strategies that ask one.
+        seed: Names all randomness.
+        batch_size: Rows decoded together; changes speed and memory, never text.
+        on_step: Observer of every step, batch by batch; each begins with step 0.
+
+    Returns:
+        The texts of the first prompt, then those of the second, and so on.
+
+    Raises:
+        ValueError: A setting is out of range, unknown, or unsupported by the model.
+    """
+    for name, value in (("num", num), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    asked = canvases.rows(model, prompt, suffix, parts, Size(length, new_tokens))
+    sampling = Sampling(strategy, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
+    settings.check_guidance(model, cfg)
+    chosen = settings.choose(model, sampling)
+    policy = settings.policy_of(model, chosen, cache)
+    how = chosen, dataclasses.replace(sampling, cache=policy)
+    seeds = rng.rows(seed, 0, num).repeat(len(asked)).to(model.device)
+    many = [(number, row) for number, row in enumerate(asked) for _ in range(num)]
+    _check_steps(model, how, asked)
+    samples: list[Sample] = []
+    for first in range(0, len(many), batch_size):
+        part = slice(first, first + batch_size)
+        samples += _write(model, many[part], Key(seeds[part]), how, on_step)
+    return samples
+
+
+def _check_steps(
+    model: LanguageModel, how: tuple[Strategy, Sampling], asked: Sequence[Row]
+) -> None:
+    """Refuse a number of steps that was asked for and is too small for some row's blocks."""
+    strategy, sampling = how
+    if isinstance(strategy, Fitting) and (
+        sampling.steps is not None or isinstance(sampling.strategy, Fitting)
+    ):
+        strategy.refuse(canvases.batch(model, asked, Key(rng.rows(0, 0, len(asked)))))
+
+
+def _write(
+    model: LanguageModel,
+    asked: Sequence[tuple[int, Row]],
+    key: Key,
+    how: tuple[Strategy, Sampling],
+    on_step: OnStep | None,
+) -> Iterator[Sample]:
+    strategy, sampling = how
+    blank = canvases.batch(model, [row for _, row in asked], key)
+    denoise = _denoiser(model, blank, strategy, sampling)
+    done = decode(strategy, model.process, denoise, blank, key, on_step)
+    cost = settings.evaluations(model, strategy, sampling.cfg)
+    written = zip(
+        *(values.tolist() for values in (done.tokens, done.step, done.confidence)), strict=True
+    )
+    for (prompt, row), steps, values in zip(asked, done.nfe.tolist(), written, strict=True):
+        yield finished(model, row, prompt, steps * cost, values)
+
+
+def _denoiser(
+    model: LanguageModel, blank: Canvas, strategy: Strategy, sampling: Sampling
+) -> Denoiser:
+    """Return the belief a strategy reads; one that tempers by itself reads the model's own."""
+    policy = settings.policy_of(model, strategy, sampling.cache)
+    denoise, without = (cached(model.network, model.process, policy, blank.valid) for _ in range(2))
+    if sampling.cfg:  # each remembers its own
+        without = guidance.unprompted(without, model.process, blank)
+        denoise = guidance.free(denoise, without, sampling.cfg)
+    if isinstance(strategy, Fitting):
+        return denoise
+    return shaped(
+        denoise,
+        model.defaults.temperature if sampling.temperature is None else sampling.temperature,
+        sampling.top_k,
+        model.defaults.top_p if sampling.top_p is None else sampling.top_p,
+    )
