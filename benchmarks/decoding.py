@@ -14,6 +14,8 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -21,16 +23,20 @@ from torch import Tensor
 
 from benchmarks import measure
 from tests.oracle import published
-from unison.decode import Canvas, decode
-from unison.decode.presets import PRESETS
+from unison.decode import Canvas, decode, start
+from unison.decode.diffusion.guided import Guided
+from unison.decode.presets import PRESETS, eoser_ass, learn2pd
+from unison.decode.select.learned import Filter, save_filter
+from unison.decode.temper import Temper
 from unison.denoising import RowDenoiser
 from unison.models import Transformer, TransformerConfig
 from unison.models.view import View
 from unison.prob import rng
 from unison.prob.rng import Key
-from unison.process import Absorbing
+from unison.process import Absorbing, Uniform
+from unison.types import Focus
 
-CANVAS, ANSWER, BLOCK, ROWS = 256, 128, 32, 8
+CANVAS, ANSWER, BLOCK, ROWS, STEPS = 256, 128, 32, 8, 2
 PROMPTS = (16, 128)  # shortest and longest, in tokens
 VOCABS = (50257, 256)
 WIDTH = {"hidden": 512, "depth": 8, "heads": 8}
@@ -80,7 +86,8 @@ def network(vocab: int, shape: dict[str, int], states: int) -> Transformer:
         )
     )
     for weight in built.parameters():
-        torch.nn.init.normal_(weight, std=1.5 * weight.shape[-1] ** -0.5)
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
     return built.eval()
 
 
@@ -115,7 +122,8 @@ def pairs(steps: int) -> Iterator[tuple[str, Loop, Any]]:
         lambda f, x, mask: published.llada(f, x, mask, steps=steps, block_length=BLOCK).tokens,
         preset,
     )
-    preset = dataclasses.replace(PRESETS["dream"](), steps=steps)  # pyright: ignore
+    # At temperature 0, where published and own tokens must agree.
+    preset = dataclasses.replace(PRESETS["dream"](), steps=steps, temper=Temper())  # pyright: ignore
     yield "dream", lambda f, x, mask: published.dream(f, x, mask, steps=steps).tokens, preset
 
 
@@ -126,18 +134,10 @@ def loops(arguments: argparse.Namespace) -> None:
         process = Absorbing(vocab)
         built = network(vocab, WIDTH, process.num_states)
         for rows in (1, ROWS):
-            lengths = torch.linspace(*PROMPTS, rows).long().tolist() if rows > 1 else [PROMPTS[1]]
-            prompts = tuple(torch.randint(vocab, (length,)) for length in lengths)
-            task = Task(process, built, prompts)
+            task = Task(process, built, prompts(vocab, rows))
             for name, loop, strategy in pairs(arguments.steps):
                 label = f"{name}, V = {vocab}, batch {rows}"
-                texts: dict[str, Tensor] = {}
-                work = {
-                    "published": lambda loop=loop: texts.update(a=by_published(task, loop)),
-                    "preset": lambda strategy=strategy: texts.update(b=by_preset(task, strategy)),
-                }
-                spent = measure.take_turns(work, arguments.rounds, warm=0)
-                same[label] = f"{int((texts['a'] == texts['b']).sum())} of {texts['a'].numel()}"
+                spent, same[label] = compared(task, loop, strategy, arguments.rounds)
                 print(f"{label}: {same[label]} tokens the same", flush=True)
                 seconds |= {f"{label}, {side}": s for side, s in spent.items()}
                 ratios.append(
@@ -160,3 +160,142 @@ def loops(arguments: argparse.Namespace) -> None:
         "seed": arguments.seed,
     }
     measure.report(ratios, seconds, facts, arguments.out)
+
+
+def prompts(vocab: int, rows: int) -> tuple[Tensor, ...]:
+    """Return prompts of evenly spread lengths; one alone is of the longest."""
+    lengths = torch.linspace(*PROMPTS, rows).long().tolist() if rows > 1 else PROMPTS[1:]
+    return tuple(torch.randint(vocab, (length,)) for length in lengths)
+
+
+def compared(
+    task: Task, loop: Loop, strategy: Any, rounds: int
+) -> tuple[dict[str, list[float]], str]:
+    """Return the seconds of both sides, and how many of their tokens agree."""
+    texts: dict[str, Tensor] = {}
+    work: dict[str, measure.Work] = {
+        "published": lambda: texts.update(published=by_published(task, loop)),
+        "preset": lambda: texts.update(preset=by_preset(task, strategy)),
+    }
+    spent = measure.take_turns(work, rounds, warm=0)
+    agree = texts["published"] == texts["preset"]
+    return spent, f"{int(agree.sum())} of {agree.numel()}"
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A denoiser that costs nothing: it returns a belief computed beforehand, without a copy.
+
+    Attributes:
+        belief: At as many positions as may be asked for.
+    """
+
+    belief: Tensor
+
+    def __call__(
+        self, xt: Tensor, t: Tensor, focus: Focus | None = None, earlier: Tensor | None = None
+    ) -> Tensor:
+        """Return the belief."""
+        return self.belief if focus is None else self.belief[:, : focus.positions.shape[1]]
+
+    def shadow(self, xt: Tensor, t: Tensor, focus: Focus) -> tuple[Tensor, Tensor]:
+        """Return the belief twice."""
+        said = self(xt, t, focus)
+        return said, said
+
+
+def strategies(belief: Tensor, folder: Path) -> dict[str, Any]:
+    """Return every preset, ready to run."""
+    layers = [torch.randn(shape) for shape in ((BLOCK, BLOCK), (BLOCK,)) * 2]
+    save_filter(folder / "filter.safetensors", Filter(*layers))
+    ready = {
+        "eoser-ass": lambda: dataclasses.replace(eoser_ass(), eos_ids=(0,)),
+        "guided": lambda: Guided(judge=Remembered(belief)),
+        "learn2pd": lambda: learn2pd(str(folder / "filter.safetensors")),
+    }
+    return {name: build() for name, build in (PRESETS | ready).items()}
+
+
+def overhead(arguments: argparse.Namespace) -> None:
+    """Compare what each preset does in its first steps with what the network does in them."""
+    vocab = VOCABS[0]
+    built = network(vocab, GPT2, vocab + 1)
+    belief = (3 * torch.randn(1, CANVAS, vocab)).log_softmax(-1)
+    ratios, seconds, asked = [], {}, {}
+    with TemporaryDirectory() as folder:
+        made = strategies(belief, Path(folder))
+        for name, strategy in made.items():
+            steps, passes, widths = sides(name, strategy, built, belief)
+            asked[name] = widths
+            spent = measure.take_turns({"steps": steps, "network": passes}, arguments.rounds)
+            seconds |= {f"{name}, {side}": s for side, s in spent.items()}
+            ratios.append(
+                measure.ratio(
+                    f"{name}: steps / network", spent["steps"], spent["network"], "<= 0.05"
+                )
+            )
+    facts = {
+        "canvas": CANVAS,
+        "answer": ANSWER,
+        "vocab": vocab,
+        "steps": STEPS,
+        "positions read": asked,
+        "network": GPT2,
+        "batch": 1,
+        "dtype": "float32",
+        "seed": arguments.seed,
+    }
+    measure.report(ratios, seconds, facts, arguments.out)
+
+
+def sides(
+    name: str, strategy: Any, built: Transformer, belief: Tensor
+) -> tuple[Callable[[], None], Callable[[], None], list[int]]:
+    """Return the steps without their network, the network's passes, and how much each answers.
+
+    The network runs over the whole canvas and answers where the step reads, logits alone.
+    """
+    vocab = belief.shape[-1]
+    process = Uniform(vocab) if name == "diffusion-gemma" else Absorbing(vocab)
+    key = Key(rng.rows(0, 0, 1))
+    given = torch.arange(CANVAS)[None] < CANVAS - ANSWER
+    canvas = start(process, torch.randint(vocab, (1, CANVAS)), given, key)
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def noting(
+        xt: Tensor, t: Tensor, focus: Focus | None = None, earlier: Tensor | None = None
+    ) -> Tensor:
+        places = torch.arange(CANVAS)[None] if focus is None else focus.positions
+        seen.append((xt.clamp(max=vocab), places))
+        return Remembered(belief)(xt, t, focus)
+
+    def run(denoise: Any) -> None:
+        now = canvas
+        for step in range(STEPS):
+            now, _ = strategy.step(process, denoise, now, key.at(step))
+
+    def passes() -> None:
+        for xt, places in seen:
+            built(xt, torch.zeros(1), None, None, View(read=places))
+
+    if name == "wino":
+        place = torch.arange(CANVAS - ANSWER, CANVAS)[None]
+        seen += [(canvas.tokens, place)] * STEPS
+    else:
+        run(noting)
+    return lambda: run(Remembered(belief)), passes, [places.shape[1] for _, places in seen]
+
+
+def main() -> None:
+    """Run the part that is named first."""
+    parser = measure.options(__doc__, rounds=1)
+    parser.add_argument("part", choices=("loops", "overhead"))
+    parser.add_argument("--steps", type=int, default=8, help="of each run of a loop")
+    arguments = parser.parse_args()
+    measure.one_thread(arguments.seed)
+    with torch.inference_mode():
+        {"loops": loops, "overhead": overhead}[arguments.part](arguments)
+
+
+if __name__ == "__main__":
+    main()

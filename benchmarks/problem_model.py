@@ -70,7 +70,7 @@ def main() -> None:
     random = np.random.default_rng(options.seed)
     model = load(options.out) if (options.out / "config.json").exists() else fresh()
     model.network.train()
-    optimizers = make(model.network, Optimizer(name="muon", lr=1e-3, muon_lr=2e-3))
+    optimizers = make(model.network, Optimizer(name="muon", lr=2e-3, muon_lr=3e-3))
     begin, step, saved, mean = time.monotonic(), 0, 0.0, None
     while (spent := (time.monotonic() - begin) / 60) < options.minutes:
         share = min(1.0, (step + 1) / 50, 4 * (1 - spent / options.minutes) + 0.02)

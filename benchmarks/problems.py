@@ -34,8 +34,8 @@ def _letters(random: np.random.Generator) -> str:
     return "".join(random.choice(list(LETTERS), size=random.integers(8, 25)))
 
 
-def _digits(random: np.random.Generator, low: int, high: int) -> list[int]:
-    return random.integers(0, 10, size=random.integers(low, high)).tolist()
+def _digits(random: np.random.Generator, below: int, low: int, high: int) -> list[int]:
+    return random.integers(0, below, size=random.integers(low, high)).tolist()
 
 
 def _copy(random: np.random.Generator) -> tuple[str, str]:
@@ -54,16 +54,16 @@ def _next(random: np.random.Generator) -> tuple[str, str]:
 
 
 def _add(random: np.random.Generator) -> tuple[str, str]:
-    """Column by column, modulo 10: no carry, so every column stands alone."""
-    first = _digits(random, 4, 12)
-    second = random.integers(0, 10, size=len(first)).tolist()
+    """Digits below 5, column by column: no carry, so every column stands alone."""
+    first = _digits(random, 5, 4, 13)
+    second = random.integers(0, 5, size=len(first)).tolist()
     shown = "".join(map(str, first)).ljust(12) + "+" + "".join(map(str, second))
-    return shown, "".join(str((a + b) % 10) for a, b in zip(first, second, strict=True))
+    return shown, "".join(str(a + b) for a, b in zip(first, second, strict=True))
 
 
 def _run(random: np.random.Generator) -> tuple[str, str]:
-    """Running sums modulo 10: each answer needs the one before it."""
-    digits = _digits(random, 8, 25)
+    """Running sums modulo 10 of digits below 3: each answer needs the one before it."""
+    digits = _digits(random, 3, 8, 25)
     return "".join(map(str, digits)), "".join(str(s % 10) for s in accumulate(digits))
 
 

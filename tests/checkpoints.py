@@ -291,5 +291,7 @@ def make(folder: Path, family: str, *, tokenizer: bool = True, **changes: Any) -
     config, shapes = FAMILIES[family]
     config = {**config, **changes}
     tensors = random_tensors(shapes(config))
-    stated = {name: value for name, value in config.items() if name not in changes or value is not None}
+    stated = {
+        name: value for name, value in config.items() if name not in changes or value is not None
+    }
     return write(folder, stated, tensors, tokenizer=tokenizer)

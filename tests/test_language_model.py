@@ -134,8 +134,14 @@ DAMAGE = {
         r"model\.safetensors is damaged or truncated .* copy it again",
     ),
     "empty weights": (with_text("model.safetensors", ""), "damaged or truncated"),
-    "weights of another shape": (edit_model(hidden=32), r"does not fit config\.json: \d+ tensors are of another"),
-    "one tensor too few": (edit_weights(lambda w: w.pop("head.bias")), r"lacks 1 tensors, head\.bias"),
+    "weights of another shape": (
+        edit_model(hidden=32),
+        r"does not fit config\.json: \d+ tensors are of another",
+    ),
+    "one tensor too few": (
+        edit_weights(lambda w: w.pop("head.bias")),
+        r"lacks 1 tensors, head\.bias",
+    ),
     "one tensor too many": (
         edit_weights(lambda w: w.update(more=torch.ones(1))),
         r"has 1 tensors that the model does not know, more",
@@ -186,7 +192,9 @@ def test_a_damaged_directory_is_refused_with_a_line_that_names_it(name, saved):
 
 @pytest.mark.parametrize("name", ["nowhere", "model/config.json"])
 def test_a_path_that_is_no_directory_is_refused(name, saved):
-    with pytest.raises(CheckpointError, match=r"is not a directory; give the folder that holds config"):
+    with pytest.raises(
+        CheckpointError, match=r"is not a directory; give the folder that holds config"
+    ):
         unison.load(saved.parent / name, "cpu")
 
 

@@ -248,6 +248,7 @@ def _own_blueprint(model: LanguageModel) -> Blueprint:
     extra: dict[str, Any] = {"notes": model.notes}
     if not isinstance(process, Sequential):
         extra["schedule"] = _described(process.schedule)
+    named = model.tokenizer.eos is None and model.eos_ids == (model.tokenizer.eos_id,)
     mask_id = process.mask_id if isinstance(process, Absorbing) else size
     bos_id = process.bos_id if isinstance(process, Sequential) else size
     return Blueprint(
@@ -256,7 +257,7 @@ def _own_blueprint(model: LanguageModel) -> Blueprint:
         process=_name_of(process, PROCESSES),  # pyright: ignore[reportArgumentType]
         mask_id=None if mask_id == size else mask_id,
         bos_id=None if bos_id == size else bos_id,
-        eos_ids=() if model.eos_ids == (model.tokenizer.eos_id,) else model.eos_ids,
+        eos_ids=() if named else model.eos_ids,
         inferred=model.inferred,
         extra=extra,
     )

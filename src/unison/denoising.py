@@ -72,8 +72,8 @@ class RowDenoiser:
         return seen, unseen
 
     def _shadows(
-        self, rows: Tensor, mask_id: int, noisy: tuple[Tokens, Time], focus: Focus
-    ) -> tuple[Belief, Belief]:
+        self, rows: Tensor, mask_id: int, noisy: tuple[Tensor, Tensor], focus: Focus
+    ) -> tuple[Tensor, Tensor]:
         xt, t = noisy
         valid = None if self.valid is None else self.valid[rows]
         length, valid = _trimmed(xt.shape[1], valid)

@@ -90,7 +90,7 @@ class Recorder:
         self._moments: list[list[Moment]] = []
         self._canvases: list[tuple[int, ...]] = []
         self._decided: list[set[int]] = []
-        self._first = 0
+        self._first = self._step = 0
         self._going: list[bool] = []
 
     def __call__(self, step: int, canvas: Canvas, info: StepInfo) -> None:
@@ -159,7 +159,7 @@ class Recorder:
     def _made(self, rows: list[tuple[int, ...]], info: StepInfo) -> list[Moment]:
         unknown = torch.full(info.changed.shape, -1)
         proposed = (unknown if info.candidate is None else info.candidate).tolist()
-        sure = (unknown if info.confidence is None else info.confidence).tolist()
+        sure = (unknown.double() if info.confidence is None else info.confidence).tolist()
         return [
             self._moment(self._first + i, row, proposed[i], sure[i])
             for i, row in enumerate(rows)

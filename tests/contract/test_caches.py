@@ -50,7 +50,7 @@ def standing(process=None, since=0, calls=0):
     block = torch.tensor([[4, 8], [4, 8]])
     count = torch.tensor([0, 1])
     return Standing(
-        tokens, torch.where(place < 5, tokens, -1), undecided, place < 4, needed, block, block,
+        tokens, torch.where(place < 5, tokens, -1), place < 0, undecided, place < 4, needed, block, block,
         count + calls, count + since, 1,
     )  # fmt: skip
 
@@ -202,7 +202,7 @@ def test_what_was_never_computed_is_never_seen(name, monkeypatch):
 
 
 def _module():
-    return sys.modules["unison.engine.cached"]
+    return sys.modules["unison.engine.denoiser"]
 
 
 @pytest.mark.parametrize("name", REMEMBERING)

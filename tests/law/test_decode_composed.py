@@ -23,6 +23,7 @@ from unison.prob.rng import Key
 from unison.process import Absorbing
 
 VOCAB, LENGTH = 2, 4
+ROWS = 10_000
 MASK = VOCAB
 JOINT = oracle.random_joint(VOCAB, LENGTH, 1)
 SAMPLING = Temper(1.0)
@@ -67,7 +68,7 @@ def test_one_token_per_step_follows_the_joint_law(name, exact, write):
         oracle.as_law(JOINT, (MASK,) * LENGTH)
     )
     strategy = Composed(order=order, temper=SAMPLING)
-    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), {}, LENGTH)
+    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), {}, LENGTH, ROWS)
     assert (decoded.nfe == LENGTH).all()
     assert_law(texts(decoded), oracle.as_law(JOINT, (MASK,) * LENGTH))
 
@@ -78,7 +79,7 @@ def test_given_tokens_condition_the_law(name, given, exact, write):
     """In blocks, around a hole and before a suffix, with steps set for each block."""
     order, _ = BLIND[name]
     strategy = Composed(order=order, temper=SAMPLING, block_length=2, steps=2, per_block=True)
-    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), given, LENGTH)
+    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), given, LENGTH, ROWS)
     assert_law(
         texts(decoded),
         oracle.as_law(JOINT, tuple(given.get(i, MASK) for i in range(LENGTH))),
@@ -105,7 +106,7 @@ def test_ranking_by_the_drawn_token_has_another_law(exact, write):
     start_ = (MASK,) * LENGTH
     wanted = oracle.law(JOINT, oracle.best(oracle.by_confidence, oracle.one), start_)
     joint = oracle.as_law(JOINT, start_)
-    decoded = write(Composed(temper=SAMPLING), Absorbing(VOCAB), exact(JOINT), {}, LENGTH)
+    decoded = write(Composed(temper=SAMPLING), Absorbing(VOCAB), exact(JOINT), {}, LENGTH, ROWS)
     assert_law(texts(decoded), wanted)
     assert p_value(texts(decoded), joint) < ALPHA
     assert oracle.entropy(np.array(list(wanted.values()))) < oracle.entropy(JOINT)
@@ -116,14 +117,14 @@ def test_temperature_acts_token_by_token(heat, exact, write):
     choose = oracle.best(oracle.by_position, oracle.one)
     wanted = oracle.law(JOINT, choose, (MASK,) * LENGTH, heat)
     strategy = Composed(order=Position(), temper=Temper(heat))
-    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), {}, LENGTH)
+    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), {}, LENGTH, ROWS)
     assert_law(texts(decoded), wanted)
 
 
 def test_one_step_draws_the_marginals(exact, write):
     """And what that costs is the total correlation."""
     strategy = Composed(steps=1, temper=SAMPLING)
-    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), {}, LENGTH)
+    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), {}, LENGTH, ROWS)
     wanted = oracle.grouped_law(JOINT, [(0, 1, 2, 3)])
     assert_law(texts(decoded), wanted)
     cost = oracle.divergence(oracle.as_law(JOINT, (MASK,) * LENGTH), wanted)
@@ -151,7 +152,7 @@ def test_random_groups_cost_what_the_entropy_curve_says(sizes, exact, write):
     cost = sum(oracle.divergence(joint, law) for law in laws.values()) / len(ways)
     assert cost == pytest.approx(oracle.schedule_cost(JOINT, sizes), abs=1e-12)
     strategy = Composed(order=Random(), select=select, steps=steps, temper=SAMPLING)
-    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), {}, LENGTH, rows=40_000)
+    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), {}, LENGTH, 20_000)
     seen = [
         (tuple(tuple(np.flatnonzero(row == n + 1)) for n in range(len(sizes))), text)
         for row, text in zip(decoded.step.numpy(), texts(decoded), strict=True)
@@ -201,7 +202,7 @@ def test_order_and_selection_together_follow_their_enumerated_law(name, exact, w
     wanted = oracle.law(JOINT, choose, (MASK,) * LENGTH)
     steps = 2 if isinstance(select, Count) else None
     strategy = Composed(order=order, select=select, steps=steps, temper=SAMPLING)
-    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), {}, LENGTH)
+    decoded = write(strategy, Absorbing(VOCAB), exact(JOINT), {}, LENGTH, ROWS)
     assert_law(texts(decoded), wanted)
     assert 1 < decoded.nfe.float().mean() < LENGTH
 
@@ -239,7 +240,7 @@ def mixed(rows, seed):
 )
 def test_ragged_rows_each_follow_their_own_law(strategy, choose, exact, seed):
     """Short rows, suffixes and holes side by side: what is padding is given token 0."""
-    shape, canvas, key = mixed(len(SHAPES) * 6000, seed)
+    shape, canvas, key = mixed(len(SHAPES) * 3000, seed)
     decoded = decode(strategy, Absorbing(VOCAB), exact(JOINT), canvas, key)
     for number, (length, fixed) in enumerate(SHAPES):
         open_ = tuple(fixed.get(i, MASK) if i < length else 0 for i in range(LENGTH))
@@ -250,7 +251,7 @@ def test_ragged_rows_each_follow_their_own_law(strategy, choose, exact, seed):
 @pytest.mark.parametrize("heat", [0.5, 1.0, 4.0])
 def test_the_choice_temperature_sharpens_what_is_written(heat, seed):
     """MaskGIT's first pick among equal positions: p^(1 + 1/heat), as their number grows."""
-    p, places, rows = np.array([0.6, 0.3, 0.1]), 24, 20_000
+    p, places, rows = np.array([0.6, 0.3, 0.1]), 24, ROWS
     belief = torch.from_numpy(np.log(p)).float().expand(rows, places, 3)
 
     def same(xt, t, focus=None, earlier=None):

@@ -117,6 +117,13 @@ def test_factor_counts_the_run(confidence, wanted):
     assert chosen(Factor(1.0), sure(*confidence)) == wanted
 
 
+def test_just_sure_enough_is_sure_enough():
+    sight = sure(0.9, 0.5, 0.4)._replace(confidence=torch.tensor([[0.9, 0.5, 0.4]]).double())
+    assert chosen(Factor(1.5), sight) == [0, 1]  # 1 - 1.5 / 3
+    assert chosen(Threshold(0.5), sight) == [0, 1]
+    assert chosen(LocalLeap(0.9, 0.4, 2), sight) == [0, 1, 2]
+
+
 def test_factor_grows_with_f():
     sight = sure(0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
     sizes = [len(chosen(Factor(f), sight)) for f in (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)]
@@ -328,6 +335,23 @@ def test_dilated_halves_the_stride():
     assert sets_written(Dilated(), 6) == [(0, 4), (2,), (1, 3, 5)]
     assert sets_written(Dilated(), 1) == [(0,)]
     assert sets_written(Dilated(), 6, block_length=4) == [(0, 2), (1, 3), (4, 5)]
+
+
+def test_dilated_counts_each_rows_own_positions():
+    """Rows of 8, 4 and 5 positions side by side; in the second one two are written already."""
+    live = torch.arange(8) < torch.tensor([[8], [4], [5]])
+    open_ = torch.tensor([[True] * 8, [False, True, False, True] * 2, [True] * 8])
+    sight = seen(torch.zeros(3, 8, 2).log_softmax(-1), live=live, open_=open_)
+    taken = Dilated().choose(sight, sight.confidence)
+    assert [row.nonzero()[:, 0].tolist() for row in taken] == [[0, 4], [1, 3], [0, 4]]
+
+
+def test_dilated_takes_up_again_what_was_taken_back():
+    """In the second step its own turn and what is still, or again, open of the first."""
+    sight = sure(*[0.5] * 8, block_step=1)
+    assert chosen(Dilated(), sight) == [0, 2, 4, 6]
+    back = torch.tensor([[False, True, True, True, True, True, True, True]])
+    assert chosen(Dilated(), sight._replace(open=back)) == [2, 4, 6]
 
 
 @pytest.mark.parametrize("base", [2, 3, 4])

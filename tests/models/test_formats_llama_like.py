@@ -12,8 +12,6 @@ import unison
 from unison.checkpoints import load, save
 from unison.models.formats.blueprint import CheckpointError
 
-transformers = pytest.importorskip("transformers", minversion="5.0")
-
 B, L = 2, 13
 SIGMA = torch.zeros(B)
 TEXT = torch.randint(made.V, (B, L), generator=torch.Generator().manual_seed(1))
@@ -52,6 +50,7 @@ def seen_by(family, length=L):
 @torch.no_grad()
 def stock_logits(family, folder, tokens=TEXT):
     """What transformers' own class says, with the family's mask and alignment."""
+    transformers = pytest.importorskip("transformers", minversion="5.0")
     kind = STOCK[family]
     config = getattr(transformers, f"{kind}Config").from_pretrained(folder)
     config._attn_implementation = "eager"

@@ -15,16 +15,20 @@ Accept = Callable[[Tensor, Tensor], bool]  # the judge's logits there, the draft
 def p2(logits_fn: LogitsFn, canvas: Tensor, mask: int, *, steps: int, eta: float = 1.0) -> Written:
     """Path planning (arXiv:2502.03540) with the denoiser's own confidence as the planner.
 
-    After step i the (1 - (i + 1) / T) least sure of all positions are masked again; a mask that
-    stays unmasked takes the proposed token, a written token stays as it is.
+    After step i the floor(N (1 - (i + 1) / T)) least sure of all positions are masks: of a mask
+    the proposed token's probability counts, of a written position the standing token's. A mask
+    that is not among them takes the proposed token, a written token stays as it is.
     """
     x, fixed = canvas.clone(), canvas != mask
     total = (~fixed).sum(1)
     for i in range(steps):
         masked = x == mask
-        token, sure = proposal(logits_fn(x))
-        score = torch.where(masked, sure.log(), eta * sure.log())
-        count = (total * (1 - (i + 1) / steps)).long()
+        logits = logits_fn(x)
+        token, sure = proposal(logits)
+        place = x.clamp(max=logits.shape[-1] - 1)[..., None]
+        standing = logits.double().log_softmax(-1).gather(-1, place)[..., 0]
+        score = torch.where(masked, sure.log(), eta * standing)
+        count = total * (steps - i - 1) // steps
         lowest = take(torch.where(fixed, -torch.inf, -score), count.tolist())
         x = torch.where(masked & ~lowest, token, torch.where(lowest, mask, x))
     return Written(x, steps)
@@ -43,30 +47,26 @@ def wino(
     """WINO (arXiv:2507.18578), one row; ``shadow_fn`` judges each token without seeing it.
 
     Draft: everything surer than ``threshold``, at most min(max(0.7 masks, 5), 20) and at least
-    one. Verify: take back what its shadow doubts, where more than one was drafted, and fewer
-    than the step before drafted.
+    one. Verify: of what stood before, mask again what its shadow doubts, the most doubted first,
+    fewer than the step before drafted.
     """
-    x, prompt, calls, last = canvas.clone(), canvas != mask, 0, 10**9
+    x, prompt, calls = canvas.clone(), canvas != mask, 0
     for block in spans(canvas, mask, block_length):
-        here = inside(x, block)
-        last = 10**9
+        here, last = inside(x, block), 1
         while ((x == mask) & here).any():
             open_ = (x == mask) & here
             token, sure = proposal(logits_fn(x))
-            without = shadow_fn(x).double().softmax(-1)
+            shadow = shadow_fn(x)
             calls += 1
             sure = torch.where(open_, sure, -torch.inf)
-            masks = int(open_.sum())
-            most = min(max(int(0.7 * masks), 5), 20)
+            most = min(max(int(0.7 * int(open_.sum())), 5), 20)
             count = max(min(int((sure > threshold).sum()), most), 1)
-            chosen = take(sure, [count])
-            standing = here & ~prompt & ~open_
-            doubt = 1 - without.gather(-1, x.clamp(max=without.shape[-1] - 1)[..., None])[..., 0]
-            doubted = torch.where(standing & (1 - doubt < threshold_back), doubt, -torch.inf)
-            back = take(doubted, [min(int((doubted > -torch.inf).sum()), last - 1)])
-            x = torch.where(chosen, token, x)
-            if count > 1 or last > 1:
-                x = torch.where(back, mask, x)
+            place = x.clamp(max=shadow.shape[-1] - 1)[..., None]
+            trust = shadow.double().softmax(-1).gather(-1, place)[..., 0]
+            doubted = here & ~prompt & ~open_ & (trust < threshold_back)
+            back = min(int(doubted.sum()), last - 1)
+            revoked = take(torch.where(doubted, -trust, -torch.inf), [back])
+            x = torch.where(take(sure, [count]), token, torch.where(revoked, mask, x))
             last = count
     return Written(x, calls)
 

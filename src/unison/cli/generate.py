@@ -16,8 +16,7 @@ from unison.generation import (
     Sample,
     Sampling,
     generate,
-    takes_steps,
-    with_default_steps,
+    with_defaults,
 )
 from unison.language_model import LanguageModel
 from unison.recipes.run import load
@@ -27,11 +26,10 @@ from unison.recipes.run import load
 class Flags:
     """Write text. The first argument is a run or a model; the newest run if left out.
 
-    --strategy NAME chooses how: a strategy or a published preset. Its settings then become flags;
-    see generate --strategy NAME --help. The parts of a composed one are chosen by --order,
-    --select, --revise and --stop NAME, and have settings of their own, such as
-    --select.threshold 0.8. Names of other tools (--gen-length, --block-size, --remasking,
-    --cfg-scale ...) are understood, and told by their names here.
+    How it is written: --strategy NAME, a strategy or a published preset. Its settings then become
+    flags (see generate --strategy NAME --help). A composed one has parts, chosen by name with
+    --order, --select, --revise and --stop, and their settings too are flags: --select.threshold
+    0.8. Other tools' names (--gen-length, --block-size, --remasking, --cfg-scale) are understood.
 
     Attributes:
         prompt: Given text at the left.
@@ -93,10 +91,11 @@ def run(arguments: list[str]) -> None:
     name, arguments = shared.take_leading(arguments)
     arguments, notes = chosen.translated(arguments)
     strategy, arguments = chosen.take(arguments)
+    about = chosen.about(strategy)
     if strategy is None:
-        flags = shared.parse(Flags, "generate", arguments)
+        flags = shared.parse(Flags, "generate", arguments, about)
     else:
-        flags, strategy = shared.parse_with(Flags, strategy, "generate", arguments)
+        flags, strategy = shared.parse_with(Flags, strategy, "generate", arguments, about)
     for note in notes:
         shared.log(note)
     asked = check(flags)
@@ -136,8 +135,6 @@ def write(
     Raises:
         ValueError: A flag is out of range or does not fit the model.
     """
-    if flags.steps is None and strategy is not None and takes_steps(strategy):
-        strategy = with_default_steps(model, strategy)  # as for a name in Python
     judge = None if flags.judge is None else load(flags.judge, flags.device)
     sampling = Sampling(
         strategy,
@@ -149,6 +146,9 @@ def write(
         flags.cfg,
         judge=judge,
     )
+    if strategy is not None:  # as for a name in Python
+        strategy = with_defaults(model, strategy, sampling)
+        sampling = dataclasses.replace(sampling, strategy=strategy)
     with _observed(model, flags, sampling) as observe:
         return generate(
             model,

@@ -2,13 +2,17 @@
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Collection
 from functools import partial
 from itertools import takewhile
-from typing import Annotated, Any, TypeVar
+from types import NoneType
+from typing import Annotated, Any, TypeVar, get_args
 
 import tyro
 from rich.console import Console
@@ -30,21 +34,35 @@ F = TypeVar("F")
 
 Flat = tyro.conf.arg(name="")  # a nested configuration whose flags carry no prefix
 console = Console(stderr=True)
+_WIDEST = 100
 _RULE = re.compile(r"[╭╰]|[─-]+$")
 
 
-def parse(kind: type[F], verb: str, arguments: list[str]) -> F:
+def parse(kind: type[F], verb: str, arguments: list[str], about: str = "") -> F:
     """Parse arguments into a dataclass; a field without a default is a flag that must be given.
+
+    Args:
+        kind: The dataclass; its docstring is the help.
+        verb: For messages.
+        arguments: What to parse.
+        about: Paragraphs to end the description with.
 
     Raises:
         ValueError: A flag is unknown (the message suggests the nearest one), missing, or has a
             value that does not fit.
         SystemExit: Help was printed.
     """
+    own = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]
+    parsed = _parsed(_class_of(kind, [_shown(f) for f in own]), verb, arguments, about)
+    return kind(**{f.name: getattr(parsed, f.name) for f in own})
+
+
+def _parsed(kind: type[F], verb: str, arguments: list[str], about: str) -> F:
     parser = partial(
         tyro.cli,
         kind,
         prog=f"unison {verb}",
+        description=_description(kind.__doc__ or "", about),
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
     said = io.StringIO()
@@ -65,7 +83,9 @@ def parse(kind: type[F], verb: str, arguments: list[str]) -> F:
     return parsed
 
 
-def parse_with(kind: type[F], config: T, verb: str, arguments: list[str]) -> tuple[F, T]:
+def parse_with(
+    kind: type[F], config: T, verb: str, arguments: list[str], about: str = ""
+) -> tuple[F, T]:
     """Parse a verb's own flags and, beside them without prefix, those of a configuration.
 
     Args:
@@ -74,21 +94,54 @@ def parse_with(kind: type[F], config: T, verb: str, arguments: list[str]) -> tup
             gets none.
         verb: For messages.
         arguments: What to parse.
+        about: Paragraphs to end the description with.
 
     Raises:
         ValueError: A flag is unknown, or a value is out of range.
     """
     mine = dataclasses.fields(kind)  # pyright: ignore[reportArgumentType]
     twin = concrete(config, leave_out={f.name for f in mine})
-    own = [
-        (f.name, f.type, dataclasses.field(default=f.default, default_factory=f.default_factory))
-        for f in mine
-    ]
-    both = dataclasses.make_dataclass("Flags", [*own, ("config", Annotated[twin, Flat], twin())])
-    both.__doc__ = kind.__doc__
-    parsed: Any = parse(both, verb, arguments)
+    beside = ("config", Annotated[twin, Flat], twin())
+    both = _class_of(kind, [*(_shown(f) for f in mine), beside])
+    parsed: Any = _parsed(both, verb, arguments, about)
     chosen = {f.name: getattr(parsed, f.name) for f in mine}
     return kind(**chosen), restored(parsed.config, config)
+
+
+def _class_of(kind: type, fields: list[tuple[str, Any, Any]]) -> type[Any]:
+    """Return a dataclass with these fields and the help of another, without code quotes."""
+    made = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
+    made.__doc__ = (kind.__doc__ or "").replace("``", "")
+    return made
+
+
+def _shown(field: dataclasses.Field[Any]) -> tuple[str, Any, Any]:
+    """Return a field as the help shows it: what is left out unless given needs no default."""
+    default = dataclasses.field(default=field.default, default_factory=field.default_factory)
+    required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    return field.name, field.type if required else _typed(field.type), default
+
+
+def _typed(kind: Any) -> Any:
+    """Return a type whose flag names what to type: never ``None``, nor an empty default."""
+    choices = get_args(kind) if NoneType in get_args(kind) else ()
+    names = [c.__name__.upper() for c in choices if isinstance(c, type) and c is not NoneType]
+    metavar = "|".join(names) if names and len(names) + 1 == len(choices) else None
+    return Annotated[kind, tyro.conf.arg(metavar=metavar, help_behavior_hint=_unless_empty)]
+
+
+def _unless_empty(default: str) -> str:
+    return "" if default in ("None", "False", "''", "") else f"(default: {default})"
+
+
+def _description(doc: str, about: str) -> str:
+    """Return the paragraphs of a docstring up to its fields, and more, at the terminal's width."""
+    width = min(shutil.get_terminal_size().columns, _WIDEST)
+    text = f"{inspect.cleandoc(doc).partition('Attributes:')[0]}\n\n{about}"
+    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
+    # tyro joins lines that begin with a letter, whatever the width.
+    fill = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n\n".join(fill.fill(paragraph) for paragraph in paragraphs if paragraph)
 
 
 def _first_words(box: str) -> str:
@@ -122,9 +175,7 @@ def concrete(default: Any, leave_out: Collection[str] = ()) -> Any:
         for f in dataclasses.fields(kind)
         if f.name not in leave_out
     ]
-    twin = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
-    twin.__doc__ = kind.__doc__
-    return twin
+    return _class_of(kind, fields)
 
 
 def _twin_field(field: dataclasses.Field[Any], value: Any) -> tuple[str, Any, Any]:
@@ -132,7 +183,8 @@ def _twin_field(field: dataclasses.Field[Any], value: Any) -> tuple[str, Any, An
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         twin = concrete(value)
         return field.name, twin, dataclasses.field(default_factory=twin)
-    return field.name, field.type, dataclasses.field(default_factory=lambda: value)
+    default = dataclasses.field(default_factory=lambda: value)
+    return field.name, _typed(field.type), default
 
 
 def restored(twin: Any, default: T) -> T:

@@ -16,14 +16,14 @@ from unison import trace
 from unison.trace import Action, Frame
 
 _SHADES = "░▒▓█"  # undecided, by how sure the model is of its candidate
-_GIVEN = "grey50"
+_GIVEN = "#7d8fa8"
 _UNDECIDED = "grey35"
 _NOISE = "italic grey42"
 _AGES = ("bold #06210f on #6ee787", "#7ee787", "#a8dcb0", "#c9dccd")  # since it was written
 _EDITED = ("bold #2b1d00 on #f2cc60", "#f2cc60", "#e3d3a0")
 _TAKEN = "bold #ff8f87 on #4a1512"
 _END = "∎"
-_BAR = 24
+_BAR = 20
 _WIDEST = 100
 
 
@@ -117,34 +117,42 @@ class Screen:
         return self.texts(token) or "·"
 
     def _counts(self, number: int) -> tuple[int, int]:
-        """Return tokens written, and tokens to write."""
-        canvas, given = self._frame.canvases[number], self._given[number]
-        open_ = [i for i in range(len(canvas)) if i not in given]
-        mask = self.header["model"]["mask_id"]
-        if mask is None:
-            last = self._last[number]
-            done = [i for i in open_ if i in last and last[i][1].kind != "renoise"]
-        else:
-            done = [i for i in open_ if canvas[i] != mask]
-        return len(done), len(open_)
+        """Return tokens written, and tokens to write.
+
+        Where any token may still change, those count that the last step left as they were.
+        """
+        canvas, mask = self._frame.canvases[number], self.header["model"]["mask_id"]
+        open_ = [i for i in range(len(canvas)) if i not in self._given[number]]
+        if mask is not None:
+            return sum(canvas[i] != mask for i in open_), len(open_)
+        last, now = self._last[number], self._frame.step
+        return sum(now > (last[i][0] if i in last else 0) for i in open_), len(open_)
 
     def _told(self, number: int) -> str:
         written, wanted = self._counts(number)
         evaluations = self._steps[number] * self.header["evaluations_per_step"]
-        return f"{written}/{wanted} tokens · {evaluations} evaluations"
+        return f"{written}/{wanted} tokens{self._rest} · {_evaluations(evaluations)}"
+
+    @property
+    def _rest(self) -> str:
+        return " at rest" if self.header["model"]["mask_id"] is None else ""
 
     def _status(self) -> Text:
         counts = [self._counts(number) for number in range(len(self.rows))]
         written, wanted = (sum(values) for values in zip(*counts, strict=True))
         evaluations = sum(self._steps) * self.header["evaluations_per_step"]
         full = round(_BAR * written / max(wanted, 1))
-        said = Text("  ")
+        said = Text("  ", no_wrap=True, overflow="ellipsis")
         said.append("━" * full, "#6ee787").append("━" * (_BAR - full), _UNDECIDED)
         said.append(f"  step {self._frame.step}", "bold")
-        said.append(f"   {written}/{wanted} tokens   {evaluations} evaluations")
-        if evaluations:
-            said.append(f"   {written / evaluations:.2f} tokens per evaluation")
+        said.append(f"   {written}/{wanted} tokens{self._rest}   {_evaluations(evaluations)}")
+        if evaluations and not self._rest:
+            said.append(f", {written / evaluations:.2f} tokens each", _GIVEN)
         return said
+
+
+def _evaluations(count: int) -> str:
+    return f"{count} evaluation{'' if count == 1 else 's'}"
 
 
 def legend(mask_id: int | None) -> Text:

@@ -7,8 +7,11 @@ from typing import Any
 
 from unison import aliases
 from unison.cli import shared
-from unison.decode import Strategy
-from unison.decode.parts import PARTS, required_settings, with_parts
+from unison.decode import STRATEGIES, Strategy
+from unison.decode.diffusion.composed import Composed
+from unison.decode.parts import PARTS, part_names, required_settings, with_parts
+from unison.decode.presets import PRESETS
+from unison.engine import CACHES
 from unison.generation import settings_of, strategy_named
 
 _SLOTS = (*PARTS, "order.order")
@@ -125,3 +128,20 @@ def _flag(name: str, value: Any) -> list[str]:
 
 def _valued(name: str, value: Any) -> str:
     return " ".join(_flag(name, value))
+
+
+def about(strategy: Strategy | None) -> str:
+    """Return what can be chosen, as paragraphs of help."""
+    if strategy is None:
+        return (
+            f"Strategies: {', '.join(STRATEGIES)}.\n\nPresets: {', '.join(PRESETS)}.\n\n"
+            f"Caches: {', '.join(CACHES)}."
+        )
+    said = (type(strategy).__doc__ or "").partition("\n\n")[0]
+    if not isinstance(strategy, Composed):
+        return f"{type(strategy).__name__}: {said}"
+    chosen = part_names(strategy)
+    parts = [
+        f"Its {part} is {chosen[part]}, of {', '.join(known)}." for part, known in PARTS.items()
+    ]
+    return "\n\n".join([f"{type(strategy).__name__}: {said}", *parts])

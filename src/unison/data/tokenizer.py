@@ -49,15 +49,16 @@ def _backend(text: str) -> tokenizers.Tokenizer:
     return backend
 
 
-def _find_eos(backend: tokenizers.Tokenizer, eos: int | None) -> int:
+def _find_eos(backend: tokenizers.Tokenizer, eos: int | None) -> tuple[int, bool]:
+    """Return the end-of-document token, and whether the file names it."""
     special = {
         token.content: i for i, token in backend.get_added_tokens_decoder().items() if token.special
     }
     for name in EOS_NAMES:
         if name in special:
-            return special[name]
+            return special[name], True
     if eos is not None and backend.id_to_token(eos) is not None:
-        return eos
+        return eos, False
     raise TokenizerError(
         f"the tokenizer has no end-of-document token; its special tokens are "
         f"{sorted(special) or 'none'}, and one of {', '.join(EOS_NAMES)} is needed. Add one to "
@@ -79,11 +80,12 @@ class Tokenizer:
 
     Text is only ever text: a special token's name inside a document is encoded as the characters
     it consists of, nothing is added, cut or padded, and a text has one encoding. Two tokenizers
-    are equal when their JSON is; pickling keeps every promise.
+    are equal when their JSON and end are; pickling keeps every promise.
 
     Attributes:
         json: The ``tokenizer.json`` text.
-        eos: The end-of-document token where the file names none in ``EOS_NAMES``.
+        eos: The end-of-document token where the file names none in ``EOS_NAMES``; ``None`` where
+            it does.
         eos_id: The end-of-document token, written after each document, never found in one.
         unk_id: What characters outside the vocabulary become; ``None`` when there are none.
         vocab_size: V, one more than the largest id.
@@ -105,9 +107,11 @@ class Tokenizer:
         """Derive every other field from the JSON."""
         backend = _backend(self.json)
         text = backend.to_str()
+        eos_id, named = _find_eos(backend, self.eos)
         derived = {
             "json": text,
-            "eos_id": _find_eos(backend, self.eos),
+            "eos": None if named else eos_id,
+            "eos_id": eos_id,
             "unk_id": _find_unk(backend, text),
             "vocab_size": 1 + max(backend.get_vocab(with_added_tokens=True).values()),
             "fingerprint": hashlib.sha256(text.encode()).hexdigest(),

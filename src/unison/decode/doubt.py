@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unison.decode.sight import certainty
+from unison.prob.tiles import tiled
 
 
 def lead(belief: Float[Tensor, "B F V"]) -> Float[Tensor, "B F"]:
@@ -16,5 +17,10 @@ def lead(belief: Float[Tensor, "B F V"]) -> Float[Tensor, "B F"]:
 
 def entropy(belief: Float[Tensor, "B F V"]) -> Float[Tensor, "B F"]:
     """Return the entropy at each position in nats, float64."""
-    terms = torch.where(belief > -torch.inf, belief.exp() * belief, 0.0)
+    return tiled(_entropy, belief)
+
+
+def _entropy(belief: Float[Tensor, "*N V"]) -> Float[Tensor, "*N"]:
+    # exp(-200) is 0 in float32: the clamp takes away infinities alone.
+    terms = belief.exp() * belief.clamp(min=-200)
     return -terms.sum(-1, dtype=torch.float64)

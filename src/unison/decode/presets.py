@@ -32,9 +32,12 @@ def llada() -> Composed:
 def dream() -> Composed:
     """The least uncertain first, on an even time grid (Ye et al., 2025, arXiv:2508.15487).
 
-    Temperature 0.2 and nucleus 0.95 as in the published examples.
+    Temperature 0.2 and nucleus 0.95 as in the published examples; the entropy is of what they
+    leave.
     """
-    return Composed(order=Entropy(), select=Dream(), temper=Temper(0.2, top_p=0.95))
+    return Composed(
+        order=Entropy(), select=Dream(), temper=Temper(0.2, top_p=0.95), judged="tempered"
+    )
 
 
 def fast_dllm() -> Composed:

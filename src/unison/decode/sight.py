@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unison.prob.rng import Key
+from unison.prob.tiles import tiled
 
 Reach = Literal["open", "block", "canvas"]
 """Whose answers a part reads: the open positions of the active block, all positions of it that
@@ -226,7 +227,11 @@ def certainty(belief: Float[Tensor, "B F V"], token: Places) -> Float[Tensor, "B
     From what speaks against a token, whose relative precision float32 keeps: near-certain ones
     still differ, as they would had the softmax been taken in float64.
     """
-    at = token.clamp(max=belief.shape[-1] - 1)[..., None]
-    against = belief.scatter(-1, at, -torch.inf).exp().sum(-1, dtype=torch.float64)
+    return tiled(_certainty, belief, token.clamp(max=belief.shape[-1] - 1))
+
+
+def _certainty(belief: Float[Tensor, "*N V"], token: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    at = token[..., None]
+    against = belief.exp().scatter_(-1, at, 0.0).sum(-1, dtype=torch.float64)
     said = belief.gather(-1, at)[..., 0].double().exp()
     return torch.where(said > 0.5, 1 - against, said)

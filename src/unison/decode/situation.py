@@ -80,18 +80,17 @@ class Situation(NamedTuple):
 
     def earlier(self, canvas: Canvas, at: Gathered, vocab_size: int) -> Belief:
         """Return the belief of the step before; -inf in rows that have none on this block."""
-        none = torch.full(
-            (*at.live.shape, vocab_size), -torch.inf, device=at.live.device, dtype=torch.float32
-        )
         said = self.memory.earlier
+        shape = (*at.live.shape, vocab_size)
         if said is None:
-            return none
-        # The same block has the same positions side by side, then copies of the first; how many
-        # copies is the other rows' doing.
-        number = torch.arange(at.live.shape[1], device=at.live.device)
-        index = torch.where(at.live, number, 0).clamp(max=said.shape[1] - 1)
-        said = said.gather(1, index[..., None].expand_as(none))
-        return torch.where((self.memory.was == self.memory.active)[:, None, None], said, none)
+            return torch.full(shape, -torch.inf, device=at.live.device, dtype=torch.float32)
+        if said.shape != shape:
+            # The same block has the same positions side by side, then copies of the first; how
+            # many copies is the other rows' doing.
+            number = torch.arange(at.live.shape[1], device=at.live.device)
+            index = torch.where(at.live, number, 0).clamp(max=said.shape[1] - 1)
+            said = said.gather(1, index[..., None].expand(shape))
+        return said.where((self.memory.was == self.memory.active)[:, None, None], -torch.inf)
 
 
 class Look(NamedTuple):

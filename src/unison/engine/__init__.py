@@ -1,13 +1,13 @@
 """How is decoding made fast? Denoisers that remember, and one table of what they remember."""
 
 from unison.denoising import RowDenoiser
-from unison.engine.cached import CachedDenoiser
 from unison.engine.compatible import check, unfit
 from unison.engine.delayed import Delayed
 from unison.engine.delayed_greedy import DelayedGreedy
-from unison.engine.drift import Drift, drift
+from unison.engine.denoiser import CachedDenoiser
 from unison.engine.dual import Dual
 from unison.engine.exact import Exact
+from unison.engine.fidelity import Drift, drift
 from unison.engine.free import Free
 from unison.engine.none import Uncached
 from unison.engine.policy import Policy, Standing

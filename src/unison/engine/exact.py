@@ -35,7 +35,7 @@ class Exact:
     def stale(self, now: Standing) -> Mask:
         """Return whole blocks from the first that is new or read to the last that is read."""
         length = now.tokens.shape[1]
-        first = (now.changed | now.needed).long().argmax(1) // now.unit
+        first = (now.changed | now.told | now.needed).long().argmax(1) // now.unit
         last = (length - 1 - now.needed.flip(1).long().argmax(1)) // now.unit
         read = now.between(first * now.unit, (last + 1) * now.unit)
         return now.every(self.refresh) | torch.where(now.needed.any(1)[:, None], read, False)

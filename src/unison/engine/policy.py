@@ -18,8 +18,8 @@ class Standing(NamedTuple):
 
     Attributes:
         tokens: What the network reads at each position.
-        seen: What it read there when the position was last computed; -1 if it never was, or if
-            it was computed with an earlier belief mixed in, which is told once.
+        seen: What it read there when the position was last computed; -1 if it never was.
+        told: True where an earlier belief was mixed in then, as is done for one evaluation.
         undecided: True where the token may still be anything.
         prompt: True where it was decided before the row's first evaluation.
         needed: Positions whose outputs will be read; computed whatever the policy says.
@@ -34,6 +34,7 @@ class Standing(NamedTuple):
 
     tokens: Tokens
     seen: Tokens
+    told: Mask
     undecided: Mask
     prompt: Mask
     needed: Mask

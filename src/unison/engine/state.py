@@ -17,6 +17,7 @@ class State(NamedTuple):
     Attributes:
         memory: Of every canvas position; overwritten in place.
         seen: The token each was computed with.
+        told: Whether an earlier belief went in.
         prompt: Decided before the first evaluation.
         was: The active block of the evaluation before.
         calls: Evaluations so far.
@@ -25,6 +26,7 @@ class State(NamedTuple):
 
     memory: KeyValues
     seen: Tokens
+    told: Mask
     prompt: Mask
     was: Int[Tensor, "B 2"]
     calls: Int[Tensor, " B"]
@@ -41,11 +43,14 @@ class State(NamedTuple):
         Args:
             now: Where the rows stood.
             stale: What was computed.
-            told: Where an earlier belief went in: to be computed again when it is gone.
+            told: Where an earlier belief went in.
         """
-        seen = torch.where(stale, now.tokens, self.seen)
         return self._replace(
-            seen=torch.where(told, -1, seen), was=now.block, calls=self.calls + 1, since=now.since
+            seen=torch.where(stale, now.tokens, self.seen),
+            told=torch.where(stale, told, self.told),
+            was=now.block,
+            calls=self.calls + 1,
+            since=now.since,
         )
 
 
@@ -58,7 +63,9 @@ def first(memory: KeyValues, decided: Mask) -> State:
     """
     unseen = torch.full_like(decided, -1, dtype=torch.long)
     zero = torch.zeros_like(unseen[:, 0])
-    return State(memory, unseen, decided, unseen[:, :1].expand(-1, 2), zero, zero)
+    return State(
+        memory, unseen, torch.zeros_like(decided), decided, unseen[:, :1].expand(-1, 2), zero, zero
+    )
 
 
 def after_prompt(prompt: Mask, block: Int[Tensor, "B 2"] | None) -> Int[Tensor, "B 2"]:

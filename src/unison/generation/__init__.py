@@ -8,9 +8,10 @@ from unison.generation.settings import (
     evaluations,
     facts_of,
     process_name,
+    settings_of,
     strategy_named,
     takes_steps,
-    with_default_steps,
+    with_defaults,
 )
 from unison.generation.write import OnStep, generate
 
@@ -25,7 +26,8 @@ __all__ = [
     "generate",
     "process_name",
     "read",
+    "settings_of",
     "strategy_named",
     "takes_steps",
-    "with_default_steps",
+    "with_defaults",
 ]

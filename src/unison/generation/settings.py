@@ -61,7 +61,7 @@ def choose(model: LanguageModel, sampling: Sampling) -> Strategy:
             f"{type(strategy).__name__} writes the whole canvas at once and this model blocks of "
             f"{facts.block_length} tokens; use {_IN_BLOCKS[facts.process]}, or composed."
         )
-    if "eos_ids" in _settings(strategy) and not strategy.eos_ids:  # pyright: ignore
+    if "eos_ids" in settings_of(strategy) and not strategy.eos_ids:  # pyright: ignore
         strategy = replace(strategy, eos_ids=facts.eos_ids)  # pyright: ignore
     return _judged(model, strategy, sampling.judge)
 
@@ -90,7 +90,7 @@ def _judged(model: LanguageModel, strategy: Strategy, judge: LanguageModel | Non
         ValueError: There is none and the strategy needs one, or the other way round, or it has
             another tokenizer or is not causal.
     """
-    if "judge" not in _settings(strategy):
+    if "judge" not in settings_of(strategy):
         if judge is not None:
             raise ValueError(f"{type(strategy).__name__} asks no judge; leave it out.")
         return strategy
@@ -106,7 +106,7 @@ def _judged(model: LanguageModel, strategy: Strategy, judge: LanguageModel | Non
             f"{process_name(judge.process)} process"
             + ("." if judge.tokenizer == model.tokenizer else " with another tokenizer.")
         )
-    return replace(strategy, judge=judge.denoiser())  # pyright: ignore[reportCallIssue]
+    return replace(strategy, judge=judge.denoiser())  # pyright: ignore
 
 
 def _asked_for(model: LanguageModel, sampling: Sampling, facts: Facts) -> Strategy:
@@ -117,18 +117,7 @@ def _asked_for(model: LanguageModel, sampling: Sampling, facts: Facts) -> Strate
     strategy = strategy_named(model.defaults.strategy if chosen is None else chosen)
     if chosen is None and facts.block_length is not None and not isinstance(strategy, Fitting):
         strategy = strategy_named(_IN_BLOCKS[facts.process])
-    if sampling.steps is None:
-        strategy = with_default_steps(model, strategy)
-    return _with_default_blocks(model, strategy, chosen is None)
-
-
-def _with_default_blocks(model: LanguageModel, strategy: Strategy, its_own: bool) -> Strategy:
-    """Return a strategy with the model's default blocks, if it works in blocks."""
-    length = model.defaults.block_length
-    if length is None or "block_length" not in _settings(strategy):
-        return strategy
-    in_blocks = its_own or strategy.block_length is not None  # pyright: ignore
-    return replace(strategy, block_length=length) if in_blocks else strategy  # pyright: ignore
+    return with_defaults(model, strategy, sampling)
 
 
 _IN_BLOCKS = {"absorbing": "bd3", "uniform": "diffusion-gemma"}  # who denoises block by block
@@ -149,12 +138,32 @@ def strategy_named(name: str) -> Strategy:
     return known[name]()
 
 
-def with_default_steps(model: LanguageModel, strategy: Strategy) -> Strategy:
-    """Return a strategy with the model's number of steps, if that is what sets its pace."""
-    wanted = takes_steps(strategy)
-    if isinstance(strategy, Fitting):
-        wanted = wanted and strategy.paced() and strategy.steps is None  # pyright: ignore
-    return replace(strategy, steps=model.defaults.steps) if wanted else strategy  # pyright: ignore
+def with_defaults(model: LanguageModel, strategy: Strategy, sampling: Sampling) -> Strategy:
+    """Return a strategy named by someone with the model's steps and blocks where none are given.
+
+    The number of steps is the model's where it sets the pace and is open, or where the strategy
+    itself was the model's choice. A model that was trained on blocks fills in its own; any other
+    says how long they are for strategies that work in blocks.
+    """
+    own = sampling.strategy is None
+    known, changes = settings_of(strategy), {}
+    if sampling.steps is None and "steps" in known and _open_steps(strategy, own):
+        changes["steps"] = model.defaults.steps
+    if sampling.block_length is None and "block_length" in known:
+        in_blocks = own or strategy.block_length is not None  # pyright: ignore
+        length = model.defaults.block_length
+        if facts_of(model).block_length is not None:
+            changes["block_length"] = None
+        elif in_blocks and length is not None:
+            changes["block_length"] = length
+    return replace(strategy, **changes) if changes else strategy  # pyright: ignore
+
+
+def _open_steps(strategy: Strategy, own: bool) -> bool:
+    if not isinstance(strategy, Fitting):
+        return True
+    unset = strategy.steps is None  # pyright: ignore[reportAttributeAccessIssue]
+    return strategy.paced() and unset or own and not unset
 
 
 def process_name(process: Process) -> str:
@@ -162,9 +171,14 @@ def process_name(process: Process) -> str:
     return next(name for name, kind in PROCESSES.items() if isinstance(process, kind))
 
 
+def settings_of(strategy: Strategy) -> set[str]:
+    """Return the names of a strategy's settings."""
+    return {field.name for field in fields(strategy)}  # pyright: ignore[reportArgumentType]
+
+
 def takes_steps(strategy: Strategy) -> bool:
     """Return whether a strategy takes a number of steps."""
-    return "steps" in _settings(strategy)
+    return "steps" in settings_of(strategy)
 
 
 def facts_of(model: LanguageModel) -> Facts:
@@ -208,13 +222,9 @@ def check_guidance(model: LanguageModel, cfg: float) -> None:
 def _set(strategy: Strategy, name: str, value: int | None) -> Strategy:
     if value is None:
         return strategy
-    if name not in _settings(strategy):
+    if name not in settings_of(strategy):
         raise ValueError(f"{type(strategy).__name__} {_LACKS[name]}")
     return replace(strategy, **{name: value})  # pyright: ignore
-
-
-def _settings(strategy: Strategy) -> set[str]:
-    return {field.name for field in fields(strategy)}  # pyright: ignore
 
 
 def _check_process(strategy: Strategy, process: str) -> None:

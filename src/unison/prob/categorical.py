@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unison.prob.tiles import tiled
+
 _BLOCK = 64  # tokens summed together by the first stage
 
 
@@ -19,6 +21,10 @@ def sample(logp: Float[Tensor, "*N V"], u: Float[Tensor, "*N"]) -> Int[Tensor, "
         logp: Log-weights; need not be normalised. ``-inf`` is never drawn.
         u: Uniforms on (0, 1), float64, one per draw.
     """
+    return tiled(_inverse, logp, u)
+
+
+def _inverse(logp: Float[Tensor, "*N V"], u: Float[Tensor, "*N"]) -> Int[Tensor, "*N"]:
     weights = (logp - logp.amax(-1, keepdim=True)).exp()
     size = weights.shape[-1]
     whole = size - size % _BLOCK

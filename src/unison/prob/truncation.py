@@ -1,8 +1,10 @@
 """Which tokens may be drawn? Temperature, top-k and nucleus as maps of log-probabilities."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+_HEAD = 64  # tokens looked at before all of them are sorted
 
 LogP = Float[Tensor, "*N V"]
 
@@ -32,8 +34,35 @@ def top_p(logp: LogP, p: float) -> LogP:
     """
     if p >= 1:
         return logp
+    if logp.device.type != "cpu" or logp.shape[-1] <= 4 * _HEAD:
+        return _sorted_top_p(logp, p)
+    flat = logp.flatten(0, -2)
+    kept, found = _head_top_p(flat, p)
+    if not bool(found.all()):
+        kept[~found] = _sorted_top_p(flat[~found], p)
+    return kept.view(logp.shape)
+
+
+def _sorted_top_p(logp: LogP, p: float) -> LogP:
     ordered, order = logp.sort(dim=-1, descending=True, stable=True)
     probability = ordered.exp()
     before = probability.cumsum(-1) - probability
     kept = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, order, before < p)
     return logp.where(kept, -torch.inf).log_softmax(-1)
+
+
+def _head_top_p(logp: LogP, p: float) -> tuple[LogP, Bool[Tensor, "*N"]]:
+    """Return the same from the most probable tokens alone, and where they were enough.
+
+    They are where the last one kept is likelier than the last one looked at: one as likely may
+    have been left out, and of equals the first ones are kept.
+    """
+    order = logp.topk(_HEAD, dim=-1).indices.sort(dim=-1).values
+    head, place = logp.gather(-1, order).sort(dim=-1, descending=True, stable=True)
+    probability = head.exp()
+    inside = probability.cumsum(-1) - probability < p
+    found = head.where(inside, torch.inf).amin(-1) > head[..., -1]
+    kept = torch.full_like(logp, -torch.inf).scatter(
+        -1, order.gather(-1, place), head.where(inside, -torch.inf).log_softmax(-1)
+    )
+    return kept, found

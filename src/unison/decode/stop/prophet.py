@@ -71,5 +71,5 @@ def _gap(belief: Float[Tensor, "B F V"]) -> Float[Tensor, "B F"]:
 
     It is the distance of their logits: what normalises them cancels.
     """
-    pair = belief.double().topk(min(2, belief.shape[-1]), dim=-1).values
+    pair = belief.topk(min(2, belief.shape[-1]), dim=-1).values.double()
     return (pair[..., 0] - pair[..., -1]).clamp(max=1e9)

@@ -45,7 +45,7 @@ def read(source: Source) -> Blueprint:
         mask_id=mask_id,
         eos_ids=llama.ends(source),
         pad_id=source.config.get("pad_token_id"),
-        defaults={"block_length": length} if length else {},
+        defaults={"strategy": "composed", "block_length": length or None},
         ignored=llama.ignored(config),
         inferred=(*told, *block_told, *mask_told),
         extra=dict(source.config),

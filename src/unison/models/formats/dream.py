@@ -36,6 +36,7 @@ def read(source: Source) -> Blueprint:
         mask_id=mask_id,
         eos_ids=llama.ends(source),
         pad_id=source.config.get("pad_token_id"),
+        defaults={"strategy": "dream"},
         ignored=llama.ignored(config),
         inferred=(*told, *mask_told),
         extra=dict(source.config),

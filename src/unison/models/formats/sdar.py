@@ -36,7 +36,7 @@ def read(source: Source) -> Blueprint:
         mask_id=mask_id,
         eos_ids=llama.ends(source),
         pad_id=source.config.get("pad_token_id"),
-        defaults={"block_length": length},
+        defaults={"strategy": "fast-dllm", "block_length": length},
         ignored=llama.ignored(config),
         inferred=(*told, *block_told, *mask_told),
         extra=dict(source.config),

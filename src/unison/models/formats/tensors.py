@@ -1,6 +1,7 @@
 """Where are a checkpoint's tensors, and how are they read without a second copy of the model?"""
 
 import json
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def unpickled(paths: Sequence[Path]) -> Held:
     for path in paths:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
+        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
             raise CheckpointError(
                 f"{path} cannot be read as tensors alone ({_first_line(error)}); convert it to "
                 "safetensors where it was made."

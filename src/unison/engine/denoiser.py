@@ -108,6 +108,7 @@ class CachedDenoiser:
         return Standing(
             process.shifted(xt) if isinstance(process, Sequential) else xt,
             before.seen,
+            before.told,
             undecided,
             before.prompt,
             needed,
@@ -156,7 +157,7 @@ class CachedDenoiser:
             answer = self._spread(answer, compute, xt)
         return F.pad(answer, (0, 0, 0, stale.shape[1] - group.length))
 
-    def _spread(self, said: Belief, compute: Tensor, xt: Tokens) -> Belief:
+    def _spread(self, said: Tensor, compute: Tensor, xt: Tensor) -> Tensor:
         """Return the belief everywhere from that at the computed positions: the rest is certain."""
         whole = said.new_zeros(*xt.shape, said.shape[-1])
         whole = whole.scatter(1, compute[..., None].expand(said.shape), said)

@@ -32,6 +32,7 @@ def drift(
     strategy: Strategy,
     process: Process,
     start: tuple[Canvas, Key],
+    without: Tokens | None = None,
 ) -> Drift:
     """Decode the same rows without and with a cache, from the same random numbers.
 
@@ -41,11 +42,13 @@ def drift(
         strategy: How to decode.
         process: What the model undoes.
         start: The first canvas and its random streams.
+        without: What decoding without the cache wrote, if that is known already.
     """
     canvas, key = start
     both = _Both(plain, approximate, process, [])
     with_cache = decode(strategy, process, both, canvas, key).tokens
-    without = decode(strategy, process, plain, canvas, key).tokens
+    if without is None:
+        without = decode(strategy, process, plain, canvas, key).tokens
     written = ~canvas.given
     differ = ((with_cache != without) & written).sum() / written.sum().clamp(min=1)
     total, count = torch.stack(both.apart).sum(0).tolist()
