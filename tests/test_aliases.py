@@ -120,7 +120,10 @@ REFUSED = {
         {"confidence_threshold": 0.9, "stability_threshold": 1, "denoising_steps": 4},
         "two meanings",
     ),
-    "two numbers": ({"steps": 8, "denoising_steps": 4}, "denoising_steps=4 says steps=4, and .* 8"),
+    "two numbers": (
+        {"steps": 8, "denoising_steps": 4},
+        "denoising_steps=4 says steps=4, .* steps=8;",
+    ),
     "two lengths": ({"gen_length": 8, "max_tokens": 4}, "max_tokens=4 says new_tokens=4"),
     "no such rule": ({"remasking": "high"}, "remasking='high' is unknown; known: low_confidence"),
     "no such algorithm": ({"alg": "best"}, "alg='best' is unknown; known: origin, maskgit_plus"),

@@ -335,6 +335,12 @@ def test_a_preset_brings_its_own_steps_and_takes_the_models_where_they_set_the_p
     assert choose(told, Sampling("fast-dllm")).block_length == 8
     assert choose(told, Sampling("fast-dllm", block_length=2)).block_length == 2
     assert choose(told, Sampling("composed")).block_length is None
+    # The model's 4 steps yield to 8 blocks; 4 that were asked for do not.
+    assert generate(made, strategy="llada", block_length=2)[0].nfe == 8
+    with pytest.raises(ValueError, match="steps=4 is fewer than the 8 blocks"):
+        generate(made, strategy="llada", block_length=2, steps=4)
+    with pytest.raises(ValueError, match="steps=3 is fewer than the 8 blocks"):
+        generate(made, strategy=Composed(steps=3, block_length=2))
 
 
 def test_a_model_trained_on_blocks_is_written_in_its_blocks(models):

@@ -9,6 +9,7 @@ import torch
 
 from unison.cli.main import main
 from unison.decode import STRATEGIES
+from unison.decode.presets import PRESETS
 
 SMALL = [
     "--model.hidden", "16", "--model.depth", "1", "--model.max-length", "16",
@@ -16,6 +17,9 @@ SMALL = [
     "--batch-size", "4", "--device", "cpu",
 ]  # fmt: skip
 ESTIMATE = {"value", "stderr", "n", "unit"}
+SAMPLE = {
+    "text", "tokens", "nfe", "step", "confidence", "given", "tokens_per_forward", "prompt",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +101,7 @@ def test_row_i_of_generate_is_the_same_whatever_the_number_of_texts(family, runs
         code, found, _ = said(capsys, "generate", runs / family, *arguments, "--json")
         assert code == 0
         assert found.keys() == {"samples"}
-        assert all(sample.keys() == {"text", "tokens", "nfe"} for sample in found["samples"])
+        assert all(sample.keys() == SAMPLE for sample in found["samples"])
         return found["samples"]
 
     five = ask("--num", 5, "--seed", 3, "--steps", 4, "--prompt", "the ")
@@ -193,12 +197,38 @@ def test_doctor_describes_the_machine_and_the_model(runs, capsys):
     assert found.keys() == {"environment"}
     assert found["environment"]["torch"] == torch.__version__
     code, found, _ = said(capsys, "doctor", runs / "mdlm", "--device", "cpu", "--json")
-    assert found["model"]["process"]["name"] == "absorbing"
-    assert found["model"]["belief_sums_to_one"] is True
-    assert found["model"]["shape"]["hidden"] == 16
+    told = found["model"]
+    assert (told["format"], told["process"], told["attention"]) == (
+        "unison", "absorbing", "bidirectional",
+    )  # fmt: skip
+    assert told["belief_sums_to_one"] is True
+    assert (told["shifted_outputs"], told["reads_time"], told["block_length"]) == (
+        False, False, None,
+    )  # fmt: skip
+    assert told["mask_id"] == told["vocabulary"]["outputs"]
+    assert told["end_tokens"] == {str(told["mask_id"] - 1): "<|eos|>"}
+    assert told["defaults"]["strategy"] == "ancestral"
+    fits = found["fits"]
+    assert {"llada", "wino", "p2"} <= {*fits["presets"]}
+    assert {"none", "prefix", "dual"} <= {*fits["caches"]}
+    assert "needs uniform" in fits["refused"]["diffusion-gemma"]
+    assert "only look back" in fits["refused"]["exact"]
+    assert {*fits["presets"], *fits["refused"]} >= {*PRESETS}
 
 
-@pytest.mark.parametrize("verb", ["train", "distil", "generate", "evaluate", "demo", "doctor"])
+def test_doctor_tells_people_the_same_in_lines_that_fit(runs, capsys):
+    code, words, _ = said(capsys, "doctor", runs / "duo", "--device", "cpu")
+    assert code == 0
+    assert "  process              uniform\n" in words
+    assert "  mask id              none\n" in words
+    assert "  reads time           yes\n" in words
+    assert "p2: P2 cannot revise text under the uniform process" in words
+    assert max(map(len, words.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    "verb", ["train", "distil", "generate", "replay", "evaluate", "demo", "doctor"]
+)
 def test_every_verb_has_help(verb, capsys):
     code, words, _ = said(capsys, verb, "--help")
     assert code == 0

@@ -10,6 +10,7 @@ from unison.decode.api import Rowwise
 from unison.decode.diffusion.ancestral import Ancestral
 from unison.decode.diffusion.composed import Composed
 from unison.decode.guidance import free, unprompted
+from unison.decode.order import Position
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import Absorbing, Uniform
@@ -217,9 +218,9 @@ def test_a_scale_outside_its_range_is_refused(scale):
 
 def test_finished_rows_cost_a_wrapped_denoiser_nothing(counting):
     """One hole in the first row, two in the second: three rows are asked for, not four."""
-    key = Key(rng.rows(0, 0, 2))
+    key, in_order = Key(rng.rows(0, 0, 2)), Composed(order=Position())
     canvas = start(PROCESS, PROMPTED.tokens, PROMPTED.given, key, PROMPTED.valid)
-    plain = decode(Composed(), PROCESS, belief_of(counting), canvas, key)
+    plain = decode(in_order, PROCESS, belief_of(counting), canvas, key)
     for wrapped, times in (
         (counting, 1),
         (shaped(counting, temperature=0.7, top_k=2), 1),
@@ -227,7 +228,7 @@ def test_finished_rows_cost_a_wrapped_denoiser_nothing(counting):
         (shaped(free(counting, unprompted(counting, PROCESS, canvas), 1e-9), top_p=0.9), 2),
     ):
         counting.asked.clear()
-        done = decode(Composed(), PROCESS, wrapped, canvas, key)
+        done = decode(in_order, PROCESS, wrapped, canvas, key)
         assert len(counting.asked) == 3 * times
         assert torch.equal(done.tokens, plain.tokens)
 

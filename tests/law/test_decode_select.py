@@ -118,7 +118,8 @@ def test_factor_counts_the_run(confidence, wanted):
 
 
 def test_just_sure_enough_is_sure_enough():
-    sight = sure(0.9, 0.5, 0.4)._replace(confidence=torch.tensor([[0.9, 0.5, 0.4]]).double())
+    exactly = torch.tensor([[0.9, 0.5, 0.4]], dtype=torch.float64)
+    sight = sure(0.9, 0.5, 0.4)._replace(confidence=exactly)
     assert chosen(Factor(1.5), sight) == [0, 1]  # 1 - 1.5 / 3
     assert chosen(Threshold(0.5), sight) == [0, 1]
     assert chosen(LocalLeap(0.9, 0.4, 2), sight) == [0, 1, 2]
@@ -338,12 +339,13 @@ def test_dilated_halves_the_stride():
 
 
 def test_dilated_counts_each_rows_own_positions():
-    """Rows of 8, 4 and 5 positions side by side; in the second one two are written already."""
-    live = torch.arange(8) < torch.tensor([[8], [4], [5]])
-    open_ = torch.tensor([[True] * 8, [False, True, False, True] * 2, [True] * 8])
-    sight = seen(torch.zeros(3, 8, 2).log_softmax(-1), live=live, open_=open_)
+    """Rows of 8, 4, 4 and 5 positions side by side; the third has two of them written already."""
+    live = torch.arange(8) < torch.tensor([[8], [4], [4], [5]])
+    open_ = torch.ones(4, 8, dtype=torch.bool)
+    open_[2, ::2] = False
+    sight = seen(torch.zeros(4, 8, 2).log_softmax(-1), live=live, open_=open_)
     taken = Dilated().choose(sight, sight.confidence)
-    assert [row.nonzero()[:, 0].tolist() for row in taken] == [[0, 4], [1, 3], [0, 4]]
+    assert [row.nonzero()[:, 0].tolist() for row in taken] == [[0, 4], [0, 2], [1, 3], [0, 4]]
 
 
 def test_dilated_takes_up_again_what_was_taken_back():

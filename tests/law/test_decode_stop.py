@@ -42,8 +42,7 @@ def nothing(sight):
 
 @pytest.fixture
 def table(seed):
-    tables = random_tables(VOCAB + 1, VOCAB, LENGTH, seed, timed=False)
-    return torch.from_numpy(tables.clean)
+    return torch.from_numpy(random_tables(VOCAB + 1, VOCAB, LENGTH, seed, timed=False).clean)
 
 
 def denoiser(table):
@@ -387,7 +386,7 @@ def test_a_stop_that_knows_no_end_is_refused_at_the_first_step(stop, table):
 @pytest.mark.parametrize("block", [5, 2])
 def test_steps_ends_each_block_with_the_likeliest_text(count, block, table):
     canvas = Canvas(torch.full((1, LENGTH), MASK), torch.zeros(1, LENGTH, dtype=torch.bool))
-    done, path = run(Composed(select=Count(), stop=Steps(count), block_length=block), table, canvas)
+    done, path = run(Composed(stop=Steps(count), block_length=block), table, canvas)
     sizes = [min(block, LENGTH - first) for first in range(0, LENGTH, block)]
     assert done.nfe == sum(min(size, count) for size in sizes)
     before = path[-2]

@@ -148,7 +148,7 @@ def lines(facts: Mapping[str, Any]) -> Iterable[str]:
 
 def _told(name: str, value: Any) -> Iterable[str]:
     if isinstance(value, list):
-        value = "none" if not value else value
+        value = value or "none"
     if isinstance(value, list) and any(" " in str(item) for item in value):
         for item in value:
             yield from _wrapped(name, f"- {item}")

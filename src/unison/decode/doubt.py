@@ -21,6 +21,6 @@ def entropy(belief: Float[Tensor, "B F V"]) -> Float[Tensor, "B F"]:
 
 
 def _entropy(belief: Float[Tensor, "*N V"]) -> Float[Tensor, "*N"]:
-    # exp(-200) is 0 in float32: the clamp takes away infinities alone.
-    terms = belief.exp() * belief.clamp(min=-200)
+    # Softmax is exp here, and fast where that underflows; the clamp takes away infinities alone.
+    terms = belief.softmax(-1) * belief.clamp(min=-200)
     return -terms.sum(-1, dtype=torch.float64)

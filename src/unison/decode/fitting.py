@@ -67,7 +67,8 @@ def blocks_of(facts: Facts, length: int | None, anchor: Anchor) -> tuple[int | N
     own = facts.block_length
     if own is None:
         return length, anchor
-    if length is not None and (length > own or length != own and facts.anchor == "canvas"):
+    shorter = length is not None and length < own and facts.anchor == "answer"
+    if length not in (None, own) and not shorter:
         raise ValueError(
             f"block_length={length} is a block length that does not fit: this model's blocks have "
             f"{own} tokens, counted from the {facts.anchor}'s first; leave block_length out."

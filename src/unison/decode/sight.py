@@ -232,6 +232,7 @@ def certainty(belief: Float[Tensor, "B F V"], token: Places) -> Float[Tensor, "B
 
 def _certainty(belief: Float[Tensor, "*N V"], token: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     at = token[..., None]
-    against = belief.exp().scatter_(-1, at, 0.0).sum(-1, dtype=torch.float64)
+    # Softmax of what is normalised: exp, which on a CPU is slow where it underflows.
+    against = belief.softmax(-1).scatter_(-1, at, 0.0).sum(-1, dtype=torch.float64)
     said = belief.gather(-1, at)[..., 0].double().exp()
     return torch.where(said > 0.5, 1 - against, said)

@@ -163,7 +163,7 @@ def _open_steps(strategy: Strategy, own: bool) -> bool:
     if not isinstance(strategy, Fitting):
         return True
     unset = strategy.steps is None  # pyright: ignore[reportAttributeAccessIssue]
-    return strategy.paced() and unset or own and not unset
+    return strategy.paced() if unset else own
 
 
 def process_name(process: Process) -> str:

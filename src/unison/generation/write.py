@@ -95,11 +95,15 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
 def _check_steps(
     model: LanguageModel, how: tuple[Strategy, Sampling], asked: Sequence[Row]
 ) -> None:
-    """Refuse a number of steps that was asked for and is too small for some row's blocks."""
+    """Refuse a number of steps that is too small for some row's blocks, unless nobody asked for it.
+
+    The model's default yields: each block then gets a step.
+    """
     strategy, sampling = how
-    if isinstance(strategy, Fitting) and (
-        sampling.steps is not None or isinstance(sampling.strategy, Fitting)
-    ):
+    if not isinstance(strategy, Fitting):
+        return
+    default = strategy.steps == model.defaults.steps  # pyright: ignore[reportAttributeAccessIssue]
+    if sampling.steps is not None or not default:
         strategy.refuse(canvases.batch(model, asked, Key(rng.rows(0, 0, len(asked)))))
 
 

@@ -25,7 +25,7 @@ def sample(logp: Float[Tensor, "*N V"], u: Float[Tensor, "*N"]) -> Int[Tensor, "
 
 
 def _inverse(logp: Float[Tensor, "*N V"], u: Float[Tensor, "*N"]) -> Int[Tensor, "*N"]:
-    weights = (logp - logp.amax(-1, keepdim=True)).exp()
+    weights = logp.softmax(-1)  # not exp: on a CPU that is slow where it underflows
     size = weights.shape[-1]
     whole = size - size % _BLOCK
     sums = weights[..., :whole].unflatten(-1, (-1, _BLOCK)).sum(-1, dtype=torch.float64)

@@ -6,7 +6,6 @@ from typing import ClassVar
 import torch
 
 from unison.decode import doubt
-from unison.decode.doubt import entropy
 from unison.decode.sight import After, Chosen, Past, Reach, Sight, Verdict
 from unison.decode.stop import ends
 
