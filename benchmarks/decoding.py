@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,11 +52,13 @@ class Task:
     Attributes:
         process: With the mask.
         network: Answers.
+        shifted: The same weights, whose output i is taken to speak of position i + 1, as Dream's.
         prompts: One row each.
     """
 
     process: Absorbing
     network: Transformer
+    shifted: Transformer
     prompts: tuple[Tensor, ...]
 
     def padded(self, left: bool) -> tuple[Tensor, Tensor]:
@@ -76,6 +78,23 @@ class Task:
             return tokens[:, -ANSWER:]
         written = zip(tokens, self.prompts, strict=True)
         return torch.stack([row[len(p) : len(p) + ANSWER] for row, p in written])
+
+
+class Pair(NamedTuple):
+    """A published loop and the preset that does the same.
+
+    Attributes:
+        name: Of both.
+        loop: Published.
+        preset: Ours.
+        shifted: Whether the network's output i speaks of position i + 1: the loop then shifts the
+            logits, ours asks the network for the right ones.
+    """
+
+    name: str
+    loop: Loop
+    preset: Any
+    shifted: bool
 
 
 def network(vocab: int, shape: dict[str, int], states: int) -> Transformer:
@@ -104,27 +123,29 @@ def by_published(task: Task, loop: Loop) -> Tensor:
     return task.answers(loop(logits, tokens, task.process.mask_id), left=True)
 
 
-def by_preset(task: Task, strategy: Any) -> Tensor:
+def by_preset(task: Task, pair: Pair) -> Tensor:
     """Run the ragged batch through a preset."""
+    net = task.shifted if pair.shifted else task.network
     tokens, valid = task.padded(left=False)
     given = tokens != task.process.mask_id
-    denoise = RowDenoiser(task.network, task.process, None if bool(valid.all()) else valid)
+    denoise = RowDenoiser(net, task.process, None if bool(valid.all()) else valid)
     key = Key(rng.rows(0, 0, len(tokens)))
     canvas = Canvas(tokens, given, valid=valid)
-    return task.answers(decode(strategy, task.process, denoise, canvas, key).tokens, left=False)
+    return task.answers(decode(pair.preset, task.process, denoise, canvas, key).tokens, left=False)
 
 
-def pairs(steps: int) -> Iterator[tuple[str, Loop, Any]]:
-    """Yield a name, the published loop and the preset that does the same."""
-    preset = dataclasses.replace(PRESETS["llada"](), steps=steps, block_length=BLOCK)  # pyright: ignore
-    yield (
-        "llada",
-        lambda f, x, mask: published.llada(f, x, mask, steps=steps, block_length=BLOCK).tokens,
-        preset,
-    )
-    # At temperature 0, where published and own tokens must agree.
-    preset = dataclasses.replace(PRESETS["dream"](), steps=steps, temper=Temper())  # pyright: ignore
-    yield "dream", lambda f, x, mask: published.dream(f, x, mask, steps=steps).tokens, preset
+def pairs(steps: int) -> Iterator[Pair]:
+    """Yield what is compared, at temperature 0, where both sides must write the same tokens."""
+
+    def llada(f: published.LogitsFn, x: Tensor, mask: int) -> Tensor:
+        return published.llada(f, x, mask, steps=steps, block_length=BLOCK).tokens
+
+    def dream(f: published.LogitsFn, x: Tensor, mask: int) -> Tensor:
+        return published.dream(f, x, mask, steps=steps, shifted=True).tokens
+
+    for name, loop, shifted in (("llada", llada, False), ("dream", dream, True)):
+        preset = dataclasses.replace(PRESETS[name](), steps=steps, temper=Temper())  # pyright: ignore
+        yield Pair(name, loop, preset, shifted)
 
 
 def loops(arguments: argparse.Namespace) -> None:
@@ -133,11 +154,13 @@ def loops(arguments: argparse.Namespace) -> None:
     for vocab in VOCABS:
         process = Absorbing(vocab)
         built = network(vocab, WIDTH, process.num_states)
+        shifted = Transformer(dataclasses.replace(built.config, shifted=True)).eval()
+        shifted.load_state_dict(built.state_dict(), assign=True)
         for rows in (1, ROWS):
-            task = Task(process, built, prompts(vocab, rows))
-            for name, loop, strategy in pairs(arguments.steps):
-                label = f"{name}, V = {vocab}, batch {rows}"
-                spent, same[label] = compared(task, loop, strategy, arguments.rounds)
+            task = Task(process, built, shifted, prompts(vocab, rows))
+            for pair in pairs(arguments.steps):
+                label = f"{pair.name}, V = {vocab}, batch {rows}"
+                spent, same[label] = compared(task, pair, arguments.rounds)
                 print(f"{label}: {same[label]} tokens the same", flush=True)
                 seconds |= {f"{label}, {side}": s for side, s in spent.items()}
                 ratios.append(
@@ -168,14 +191,12 @@ def prompts(vocab: int, rows: int) -> tuple[Tensor, ...]:
     return tuple(torch.randint(vocab, (length,)) for length in lengths)
 
 
-def compared(
-    task: Task, loop: Loop, strategy: Any, rounds: int
-) -> tuple[dict[str, list[float]], str]:
+def compared(task: Task, pair: Pair, rounds: int) -> tuple[dict[str, list[float]], str]:
     """Return the seconds of both sides, and how many of their tokens agree."""
     texts: dict[str, Tensor] = {}
     work: dict[str, measure.Work] = {
-        "published": lambda: texts.update(published=by_published(task, loop)),
-        "preset": lambda: texts.update(preset=by_preset(task, strategy)),
+        "published": lambda: texts.update(published=by_published(task, pair.loop)),
+        "preset": lambda: texts.update(preset=by_preset(task, pair)),
     }
     spent = measure.take_turns(work, rounds, warm=0)
     agree = texts["published"] == texts["preset"]

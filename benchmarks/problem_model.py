@@ -73,7 +73,7 @@ def main() -> None:
     optimizers = make(model.network, Optimizer(name="muon", lr=2e-3, muon_lr=3e-3))
     begin, step, saved, mean = time.monotonic(), 0, 0.0, None
     while (spent := (time.monotonic() - begin) / 60) < options.minutes:
-        share = min(1.0, (step + 1) / 50, 4 * (1 - spent / options.minutes) + 0.02)
+        share = min(1.0, (step + 1) / 50, 1.02 - spent / options.minutes)
         set_rate(optimizers, share)
         loss = loss_of(model, random, LONG if step % 8 == 7 else SHORT)
         loss.backward()

@@ -6,11 +6,10 @@ of the strategy and ``select.threshold`` a setting of that part.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 from unison.decode import Strategy
-from unison.decode.parts import PARTS, with_parts
+from unison.decode.parts import PARTS, configured, with_parts
 from unison.generation import strategy_named
 
 Settings = dict[str, Any]
@@ -94,24 +93,8 @@ def _built(base: Strategy, said: Mapping[str, Any], steps: int | None) -> Strate
     fields_ = {name: value for name, value in said.items() if name not in names}
     required = {name: value for name, value in fields_.items() if name.split(".")[0] in PARTS}
     strategy = with_parts(base, names, required)
-    own = {name: value for name, value in fields_.items() if "." not in name}
-    strategy = _changed(strategy, own | ({"steps": steps} if "per_block" in own else {}))
-    for name, value in fields_.items():
-        part, dot, field = name.partition(".")
-        if dot:
-            strategy = _changed(strategy, {part: _changed(getattr(strategy, part), {field: value})})
-    return strategy
-
-
-def _changed(value: Any, changes: Mapping[str, Any]) -> Any:
-    known = {field.name for field in fields(value)} if is_dataclass(value) else set()
-    unknown = sorted(changes.keys() - known)
-    if unknown:
-        raise ValueError(
-            f"{type(value).__name__} has no setting {unknown[0]!r}; it has "
-            f"{', '.join(sorted(known)) or 'none'}."
-        )
-    return replace(value, **changes)  # pyright: ignore[reportArgumentType]
+    paced = {"steps": steps} if "per_block" in fields_ else {}
+    return configured(strategy, {**fields_, **paced})
 
 
 def _renamed(key: str) -> Meaning:

@@ -1,6 +1,6 @@
 """What is a model to everyone else? Network, process, tokenizer and defaults, as one value."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -29,6 +29,7 @@ class Defaults:
         top_p: Nucleus applied to the belief.
         block_length: Tokens of a block, for strategies that write block by block; ``None`` for
             their own.
+        settings: Settings of that strategy and its parts, by dotted name.
     """
 
     strategy: str = "ancestral"
@@ -37,6 +38,7 @@ class Defaults:
     temperature: float = 1.0
     top_p: float = 1.0
     block_length: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

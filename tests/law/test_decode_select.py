@@ -493,6 +493,18 @@ def test_learned_writes_what_the_filter_takes_for_final_and_what_is_due(tmp_path
     assert chosen(Learned(str(path), 1.0), sight) == [0]
 
 
+def test_a_filter_sees_the_likeliest_token_and_no_further_than_its_block(tmp_path):
+    """Whatever was drawn; positions beyond its block are written when due."""
+    path = tmp_path / "filter.safetensors"
+    save_filter(
+        path, Filter(torch.eye(3), -torch.full((3,), 0.6), torch.eye(3) * 1e4, -torch.ones(3))
+    )
+    sight = sure(0.3, 0.9, 0.7, 0.8, 0.95)
+    drawn = sight._replace(confidence=1 - sight.confidence)
+    assert chosen(Learned(str(path), 0.5), drawn) == [0, 1, 2]
+    assert chosen(Learned(str(path), 0.5), sight) == [1, 2, 4]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_filter_that_is_never_believed_leaves_the_count(tmp_path, seed):
     path = tmp_path / "filter.safetensors"

@@ -286,13 +286,18 @@ def test_the_checkpoint_says_what_it_is(folder: Path) -> None:
     _, plain = diffusion_gemma.build(source, torch.float32)
     assert (plain.process, plain.pieces, plain.mask_id) == ("uniform", (), None)
     assert (plain.eos_ids, plain.pad_id, plain.bos_id) == ((1,), 0, 2)
-    assert plain.defaults == {"steps": 48, "length": 64, "block_length": CANVAS}
-    assert plain.extra["sampling"] == {
-        "entropy_bound": 0.1,
-        "t_max": 0.8,
-        "t_min": 0.4,
-        "stability_threshold": 1,
-        "confidence_threshold": 0.005,
+    assert plain.defaults == {
+        "strategy": "diffusion-gemma",
+        "steps": 48,
+        "length": 64,
+        "block_length": CANVAS,
+        "settings": {
+            "select.bound": 0.1,
+            "temper.temperature": 0.8,
+            "temper.final": 0.4,
+            "stop.patience": 1,
+            "stop.entropy": 0.005,
+        },
     }
     config = plain.config
     assert (config.block_length, config.attention, config.max_length) == (8, "block_causal", 64)
@@ -305,9 +310,10 @@ def test_the_checkpoint_says_what_it_is(folder: Path) -> None:
         "eos_token_id": [1, 5],
     }
     _, told = diffusion_gemma.build(replace(source, generation=stated), torch.float32)
-    assert told.defaults == {"steps": 12, "length": 32, "block_length": CANVAS}
-    assert (told.eos_ids, told.extra["sampling"]["entropy_bound"]) == ((1, 5), 0.3)
-    assert (told.extra["sampling"]["t_max"], told.extra["sampling"]["t_min"]) == (1.0, 0.4)
+    assert (told.defaults["steps"], told.defaults["length"]) == (12, 32)
+    settings = told.defaults["settings"]
+    assert (told.eos_ids, settings["select.bound"]) == ((1, 5), 0.3)
+    assert (settings["temper.temperature"], settings["temper.final"]) == (1.0, 0.4)
     assert [fact.split()[0] for fact in told.inferred] == ["blocks", "pad_token_id", "bos_token_id"]
 
 

@@ -180,16 +180,16 @@ def dream(
         if shifted:
             logits = torch.cat([logits[:, :1], logits[:, :-1]], dim=1)
         share = float(1 - times[i + 1] / times[i]) if i < steps - 1 else 1.0
-        token = logits.argmax(-1)
+        token = torch.full_like(x, mask).masked_scatter(masked, logits[masked].argmax(-1))
         if alg == "origin":
             assert uniforms is not None
             chosen = masked & (uniforms(i) < share)
         else:
             # Public code takes the mean of all rows' masks: rows of one length are meant.
             count = int(masked.sum() / len(x) * share)
-            chosen = take(
-                torch.where(masked, dream_score(logits, alg), -torch.inf), [count] * len(x)
-            )
+            score = torch.full(x.shape, -torch.inf)
+            score[masked] = dream_score(logits[masked], alg)
+            chosen = take(score, [count] * len(x))
         x = torch.where(chosen, token, x)
     return Written(x, steps)
 

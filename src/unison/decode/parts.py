@@ -1,7 +1,7 @@
 """Which parts is a composed strategy made of, by name?"""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 from unison.decode.api import Strategy
@@ -83,6 +83,35 @@ def _kind(part: str, name: str) -> type:
             f"unknown {part} {name!r}{nearest(name, known)}; known: {', '.join(known)}."
         )
     return known[name]
+
+
+def configured(value: Any, settings: Mapping[str, Any]) -> Any:
+    """Return a strategy or a part with settings changed, by dotted name: ``select.threshold``.
+
+    Raises:
+        ValueError: There is no such setting, or its value is out of range.
+    """
+    own = {name: said for name, said in settings.items() if "." not in name}
+    value = _changed(value, own)
+    for part in dict.fromkeys(name.partition(".")[0] for name in settings if "." in name):
+        inside = {
+            name.partition(".")[2]: said
+            for name, said in settings.items()
+            if name.startswith(f"{part}.")
+        }
+        value = _changed(value, {part: configured(getattr(value, part, None), inside)})
+    return value
+
+
+def _changed(value: Any, changes: Mapping[str, Any]) -> Any:
+    known = {field.name for field in fields(value)} if is_dataclass(value) else set()
+    unknown = sorted(changes.keys() - known)
+    if unknown:
+        raise ValueError(
+            f"{type(value).__name__} has no setting {unknown[0]!r}; it has "
+            f"{', '.join(sorted(known)) or 'none'}."
+        )
+    return replace(value, **changes)  # pyright: ignore[reportArgumentType]
 
 
 def part_names(strategy: Composed) -> dict[str, str]:

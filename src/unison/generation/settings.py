@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 
 from unison.decode import STRATEGIES, Strategy
 from unison.decode.fitting import Facts, Fitting
+from unison.decode.parts import configured
 from unison.decode.presets import PRESETS
 from unison.engine import CACHES, Policy, check
 from unison.language_model import LanguageModel
@@ -115,6 +116,8 @@ def _asked_for(model: LanguageModel, sampling: Sampling, facts: Facts) -> Strate
     if chosen is not None and not isinstance(chosen, str):
         return chosen
     strategy = strategy_named(model.defaults.strategy if chosen is None else chosen)
+    if chosen in (None, model.defaults.strategy):
+        strategy = configured(strategy, model.defaults.settings)
     if chosen is None and facts.block_length is not None and not isinstance(strategy, Fitting):
         strategy = strategy_named(_IN_BLOCKS[facts.process])
     return with_defaults(model, strategy, sampling)

@@ -45,5 +45,5 @@ class Shifted:
         # n s(left / steps), with one division so that whole numbers stay whole.
         whole, part = steps.double(), left.double()
         aim = (sight.size * part * self.shift / (whole + (self.shift - 1) * part)).floor().long()
-        # One position for each step behind and each ahead: the nearest strictly falling sequence.
-        return torch.minimum(torch.maximum(aim, left), sight.size - steps + left)
+        # One position for each step ahead; ``choose`` sees to one for this step.
+        return torch.maximum(aim, left)

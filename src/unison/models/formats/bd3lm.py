@@ -38,7 +38,7 @@ def read(source: Source) -> Blueprint:
         process="absorbing",
         mask_id=mask_id,
         eos_ids=eos_ids,
-        defaults={"strategy": "composed", "length": config.max_length},
+        defaults={"strategy": "bd3", "length": config.max_length},
         ignored=dit.IGNORED,
         inferred=(*clock_told, *mask_told, *eos_told, *dit.weights_told(source)),
         extra=dict(source.config),

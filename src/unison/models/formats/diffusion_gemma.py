@@ -308,7 +308,7 @@ def _blueprint(source: Source, config: TransformerConfig, model: Any) -> Bluepri
             ids[name] = getattr(text, name)
             inferred.append(f"{name} {ids[name]} is text_config's: generation_config has none.")
     ends = ids["eos_token_id"]
-    steps, sampling = _sampling(source.generation)
+    steps, settings = _sampling(source.generation)
     return Blueprint(
         config=config,
         pieces=(),
@@ -319,12 +319,13 @@ def _blueprint(source: Source, config: TransformerConfig, model: Any) -> Bluepri
         else (() if ends is None else (ends,)),
         pad_id=ids["pad_token_id"],
         defaults={
+            "strategy": "diffusion-gemma",
             "steps": steps,
             "length": min(source.generation.get("max_new_tokens") or 256, config.max_length),
             "block_length": config.block_length,
+            "settings": settings,
         },
         inferred=tuple(inferred),
-        extra={"sampling": sampling},
     )
 
 
@@ -336,13 +337,14 @@ def _sampling(generation: Mapping[str, Any]) -> tuple[int, dict[str, float]]:
     sampler = generation.get("sampler_config") or {}
     stated = {**generation, "entropy_bound": sampler.get("entropy_bound")}
     usual = {
-        "entropy_bound": 0.1,  # nats
-        "t_max": 0.8,  # temperature of a block's first step
-        "t_min": 0.4,  # and what it falls towards
-        "stability_threshold": 1,  # steps the likeliest canvas must have stood
-        "confidence_threshold": 0.005,  # nats per token, below which the block is finished
+        "select.bound": ("entropy_bound", 0.1),  # nats
+        "temper.temperature": ("t_max", 0.8),  # of a block's first step
+        "temper.final": ("t_min", 0.4),  # what it falls towards
+        "stop.patience": ("stability_threshold", 1),  # steps the likeliest canvas has stood
+        "stop.entropy": ("confidence_threshold", 0.005),  # nats per token
     }
     filled = {
-        name: value if stated.get(name) is None else stated[name] for name, value in usual.items()
+        ours: value if stated.get(theirs) is None else stated[theirs]
+        for ours, (theirs, value) in usual.items()
     }
     return stated.get("max_denoising_steps") or 48, filled

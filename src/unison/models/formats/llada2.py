@@ -51,6 +51,7 @@ def read(source: Source) -> Blueprint:
             "strategy": "fast-dllm",
             "block_length": config.block_length,
             "temperature": 0.0,
+            "settings": {"select.threshold": 0.95},
         },
         ignored=llama.ignored(config),
         inferred=told,
