@@ -39,6 +39,7 @@ from unison.types import Focus
 CANVAS, ANSWER, BLOCK, ROWS, STEPS = 256, 128, 32, 8, 2
 PROMPTS = (16, 128)  # shortest and longest, in tokens
 VOCABS = (50257, 256)
+SHARPNESS = 4.0  # standard deviation of a logit
 WIDTH = {"hidden": 512, "depth": 8, "heads": 8}
 GPT2 = {"hidden": 768, "depth": 12, "heads": 12}
 TARGETS = {(50257, 1): ">= 1.3", (50257, 8): ">= 3"}
@@ -98,7 +99,10 @@ class Pair(NamedTuple):
 
 
 def network(vocab: int, shape: dict[str, int], states: int) -> Transformer:
-    """Return random weights that say something: a head of zeros would tie everywhere."""
+    """Return random weights that say something, and something else at every position.
+
+    Where all masks look alike, which of them goes first is a matter of the last bit.
+    """
     built = Transformer(
         TransformerConfig(
             vocab_size=vocab, num_states=states, max_length=CANVAS, time="none", **shape
@@ -107,6 +111,7 @@ def network(vocab: int, shape: dict[str, int], states: int) -> Transformer:
     for weight in built.parameters():
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
+    torch.nn.init.normal_(built.head.weight, std=SHARPNESS * built.head.in_features**-0.5)  # pyright: ignore
     return built.eval()
 
 
@@ -307,15 +312,38 @@ def sides(
     return lambda: run(Remembered(belief)), passes, [places.shape[1] for _, places in seen]
 
 
+def gemma(arguments: argparse.Namespace) -> None:
+    """Compare the preset diffusion-gemma with transformers' own ``generate``."""
+    from benchmarks import decoding_gemma
+
+    found, seconds, same = [], {}, {}
+    targets = {rows: TARGETS[VOCABS[0], rows] for rows in (1, ROWS)}
+    for ratio, spent, agree in decoding_gemma.ratios(targets, PROMPTS, arguments.rounds):
+        print(f"{ratio.name}: {agree} tokens the same", flush=True)
+        found.append(ratio)
+        seconds |= spent
+        same[ratio.name] = agree
+    facts = {
+        "canvas": decoding_gemma.CANVAS,
+        "prompts": PROMPTS,
+        "steps": decoding_gemma.STEPS,
+        "network": decoding_gemma.TEXT,
+        "same tokens": same,
+        "dtype": "float32",
+        "seed": arguments.seed,
+    }
+    measure.report(found, seconds, facts, arguments.out)
+
+
 def main() -> None:
     """Run the part that is named first."""
     parser = measure.options(__doc__, rounds=1)
-    parser.add_argument("part", choices=("loops", "overhead"))
+    parser.add_argument("part", choices=("loops", "gemma", "overhead"))
     parser.add_argument("--steps", type=int, default=8, help="of each run of a loop")
     arguments = parser.parse_args()
     measure.one_thread(arguments.seed)
-    with torch.inference_mode():
-        {"loops": loops, "overhead": overhead}[arguments.part](arguments)
+    with torch.no_grad():
+        {"loops": loops, "gemma": gemma, "overhead": overhead}[arguments.part](arguments)
 
 
 if __name__ == "__main__":

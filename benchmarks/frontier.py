@@ -34,7 +34,7 @@ SWEEPS = (
     ("threshold", "threshold", (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)),
     ("factor", "factor", (0.5, 1.0, 1.5)),
     ("entropy_bound", "bound", (0.01, 0.1, 0.5, 1.0)),
-    ("local_leap", "relaxed", (0.5, 0.75, 0.9)),
+    ("local_leap", "relaxed", (0.5, 0.75, 0.85)),
 )
 
 
@@ -108,7 +108,7 @@ def settings(filter_path: Path | None) -> Iterator[tuple[str, str, Strategy]]:
     for part, field, values in SWEEPS:
         for value in values:
             yield part, f"{field} {value}", block_wise(part, **{field: value})
-    for scale in (0.5, 1.0, 2.0):
+    for scale in (1, 2, 3, 4, 6):
         stop = Prophet(early=7.5 * scale, middle=5.0 * scale, late=2.5 * scale)
         yield "prophet", f"gaps x {scale}", Composed(stop=stop, block_length=BLOCK)
     for name in ("dus", "eoser-ass", "wino", "p2"):

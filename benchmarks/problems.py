@@ -2,8 +2,11 @@
 
 A canvas is a prompt, an answer and ends of document to its full length. Prompts may be preceded by
 idle text, which makes the canvas long without making the problem harder.
+
+    python -m benchmarks.problems > problems.txt
 """
 
+import argparse
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,3 +126,20 @@ def canvases(
         row[: len(ids)] = ids
     asked = torch.arange(length) >= length - ANSWER
     return torch.from_numpy(tokens), asked.expand(rows, length)
+
+
+def main() -> None:
+    """Print problems with their answers, one per line: text to train a commit filter on."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--count", type=int, default=256)
+    parser.add_argument("--seed", type=int, default=2)
+    options = parser.parse_args()
+    random = np.random.default_rng([options.seed, 3])
+    kinds = list(KINDS)
+    for i in range(options.count):
+        asked = problem(random, PROMPT + ANSWER, kinds[i % len(kinds)])
+        print(asked.prompt + asked.answer)
+
+
+if __name__ == "__main__":
+    main()

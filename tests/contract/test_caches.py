@@ -49,10 +49,9 @@ def standing(process=None, since=0, calls=0):
     place = torch.arange(LENGTH).expand(2, -1)
     block = torch.tensor([[4, 8], [4, 8]])
     count = torch.tensor([0, 1])
-    return Standing(
-        tokens, torch.where(place < 5, tokens, -1), place < 0, undecided, place < 4, needed, block, block,
-        count + calls, count + since, 1,
-    )  # fmt: skip
+    seen = torch.where(place < 5, tokens, -1)
+    masks = torch.zeros_like(undecided), undecided, place < 4, needed
+    return Standing(tokens, seen, *masks, block, block, count + calls, count + since, 1)
 
 
 @names

@@ -17,9 +17,11 @@ from unison.decode.revise import ReMDM as Remask
 from unison.decode.select import Threshold
 from unison.decode.temper import Temper
 from unison.engine import CACHES
+from unison.engine import cached as make
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import Absorbing, Sequential, Uniform
+from unison.types import Focus
 
 CLOSE = 1e-6  # of probabilities: matrices of other shapes round differently
 ABSORBING = Absorbing(VOCAB)
@@ -108,6 +110,42 @@ def test_an_autoregressive_model_computes_every_position_once():
     assert tally.calls == dict(enumerate((~begin[0].given).sum(1).tolist()))
 
 
+@pytest.mark.parametrize(
+    ("process", "how", "net"),
+    [
+        (ABSORBING, Composed(block_length=4), "block_causal"),
+        (ABSORBING, Composed(block_length=4), "causal"),
+        (Sequential(VOCAB), LeftToRight(), "causal"),
+    ],
+    ids=str,
+)
+def test_given_text_that_is_never_asked_about_is_computed_all_the_same(process, how, net):
+    """A whole given block between two that are written."""
+    canvas, key = caching.canvas(process, even=True)
+    given = canvas.given.clone()
+    given[:, 8:12] = True
+    text = (rng.uniform(key, 7, 16) * VOCAB).long()
+    canvas = canvas._replace(tokens=torch.where(given, text, canvas.tokens), given=given)
+    equal(network(**NETWORKS[net]), CACHES["exact"](), how, (canvas, key), process)
+
+
+@pytest.mark.parametrize("net", ["block_causal", "causal"])
+def test_exact_answers_whatever_is_asked_after_whatever_happened(net, seed):
+    """Questions about any position, in any order, while any token changes, or none."""
+    network_ = network(**NETWORKS[net])
+    plain, kept = (make(network_, ABSORBING, CACHES[name]()) for name in ("none", "exact"))
+    g, t = torch.Generator().manual_seed(seed), torch.full((2,), 0.5)
+    xt = torch.full((2, 16), ABSORBING.mask_id)
+    for _ in range(60):
+        changes = torch.rand(xt.shape, generator=g) < 0.1 * torch.randint(2, (2, 1), generator=g)
+        xt = torch.where(changes, torch.randint(VOCAB + 1, xt.shape, generator=g), xt)
+        where = torch.randint(16, (2, 1), generator=g)
+        focus = Focus(where, torch.cat([where, where + 1], dim=1))
+        apart = kept(xt, t, focus).exp() - plain(xt, t, focus).exp()
+        assert apart.abs().max() < CLOSE
+    assert kept.tally.share < 0.8
+
+
 def deaf(**changes):
     """A network whose positions do not hear each other: nothing remembered can be stale."""
     net = network(**changes)
@@ -176,7 +214,7 @@ def test_where_all_see_all_a_cache_is_an_approximation(name):
     policy = CACHES[name]()
     begin, how = caching.canvas(ABSORBING, even=True), caching.strategy(policy)
     _, watched = run(network(), policy, how, begin)
-    plain = caching.cached(network(), ABSORBING, CACHES["none"]())
+    plain = make(network(), ABSORBING, CACHES["none"]())
     t = torch.full((3,), 0.5)
     moved = [
         (plain(xt, t, focus).exp() - said.exp()).abs().max() for xt, focus, said in watched.log

@@ -75,15 +75,20 @@ def spy(**changes):
     return net.eval()
 
 
-def script():
-    """Tokens and focus of every call, one row."""
+def script(begin=4):
+    """Tokens and focus of every call, one row.
+
+    Args:
+        begin: Where the first block is said to begin.
+    """
     tokens = torch.full((1, LENGTH), MASK)
     tokens[:, :4] = torch.arange(4)
     for first, open_ in CALLS:
         now = tokens.clone()
         written = [p for p in range(4, first + 4) if p not in open_]
         now[0, written] = 5
-        yield now, Focus(torch.tensor([open_]), torch.tensor([[first, first + 4]]))
+        bounds = [begin if first == 4 else first, first + 4]
+        yield now, Focus(torch.tensor([open_]), torch.tensor([bounds]))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -96,6 +101,16 @@ def test_exactly_these_positions_are_computed(case):
     assert net.computed == [list(positions) for positions in EXPECTED[case]]
     assert denoise.tally.computed == {0: sum(map(len, EXPECTED[case]))}
     assert denoise.tally.whole == {0: LENGTH * len(CALLS)}
+
+
+@pytest.mark.parametrize("name", ["prefix", "dual", "free"])
+def test_a_prompt_in_front_of_the_first_block_is_no_part_of_it(name):
+    """Blocks counted from the answer begin the first one at the canvas's first position."""
+    net = spy()
+    denoise = make(net, Absorbing(VOCAB), CACHES[name]())
+    for tokens, focus in script(begin=0):
+        denoise(tokens, torch.tensor([0.5]), focus)
+    assert net.computed == [list(positions) for positions in EXPECTED[name]]
 
 
 def test_without_a_focus_the_undecided_are_computed_and_the_rest_is_certain():

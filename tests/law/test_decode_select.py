@@ -102,6 +102,10 @@ def test_the_draft_of_wino_is_capped(places, most):
     assert chosen(draft, sight) == list(range(places - most, places))
 
 
+def test_a_cap_lets_nobody_in():
+    assert chosen(Threshold(0.6, ceiling=3), sure(0.95, 0.1, 0.92, 0.2)) == [0, 2]
+
+
 @pytest.mark.parametrize(
     ("confidence", "wanted"),
     [
@@ -500,7 +504,8 @@ def test_a_filter_sees_the_likeliest_token_and_no_further_than_its_block(tmp_pat
         path, Filter(torch.eye(3), -torch.full((3,), 0.6), torch.eye(3) * 1e4, -torch.ones(3))
     )
     sight = sure(0.3, 0.9, 0.7, 0.8, 0.95)
-    drawn = sight._replace(confidence=1 - sight.confidence)
+    other = torch.ones_like(sight.candidate)
+    drawn = sight._replace(candidate=other, confidence=1 - sight.confidence)
     assert chosen(Learned(str(path), 0.5), drawn) == [0, 1, 2]
     assert chosen(Learned(str(path), 0.5), sight) == [1, 2, 4]
 

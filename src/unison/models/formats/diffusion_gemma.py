@@ -224,6 +224,8 @@ def _belief(
     else:
         known = view.known[number]
     spoken = (known >= first) & (known < past) & said.any(-1)
+    if bool(spoken.all()) and torch.equal(known, torch.arange(first, past, device=row.device)):
+        return said.log()[None], spoken.any()[None]
     standing = F.one_hot(row[first:past], said.shape[-1]).to(said.dtype)
     whole = standing.index_put((known[spoken] - first,), said[spoken])
     return whole.log()[None], spoken.any()[None]
