@@ -42,7 +42,8 @@ class RowDenoiser:
         """Return the belief everywhere, or what the network itself says at ``focus``."""
         view = None if focus is None else View(read=focus.positions, block=focus.block)
         answers = [self._group(rows, xt, t, view, earlier) for rows in _groups(len(xt), xt.device)]
-        return torch.cat(answers)[: len(xt)]
+        whole = answers[0] if len(answers) == 1 else torch.cat(answers)  # cat copies even one
+        return whole[: len(xt)]
 
     def shadow(self, xt: Tokens, t: Time, focus: Focus) -> tuple[Belief, Belief]:
         """Return the belief at ``focus``, and the belief there that leaves the own token out.

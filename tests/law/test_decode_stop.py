@@ -351,10 +351,11 @@ def test_eotp_cuts_behind_a_chosen_end_else_behind_the_surest(chosen, threshold,
 def test_eotp_takes_no_end_that_something_given_follows():
     sight = seen(likely((END, 0.99), (0, 0.6), (END, 0.7)))
     held = after([MASK, 0, MASK], tail=[False, False, True])
-    everything = torch.ones_like(sight.open)
+    everything = sight.open
     assert EoTP(0.0).judge(sight, everything, quiet(length=3), held).cut.item() == 3
     other = sight._replace(candidate=torch.zeros_like(sight.candidate))  # drawn, not likeliest
-    assert EoTP(0.0).judge(other, everything, quiet(length=3), held).cut.item() == 3
+    free = after([0, 0, 0])
+    assert EoTP(0.0).judge(other, everything, quiet(length=3), free).cut.item() == 3
     nowhere = after([MASK, 0, MASK], tail=[False, False, False])
     assert EoTP(0.0).judge(sight, everything, quiet(length=3), nowhere).cut.item() == 3
 

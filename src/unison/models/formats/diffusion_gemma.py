@@ -120,7 +120,7 @@ class DiffusionGemmaNetwork(nn.Module):
         if view is not None and view.read is not None:
             return torch.stack(
                 [
-                    said[_inside(read, block)]
+                    _read(said, _inside(read, block))
                     for said, read, block in zip(answers, view.read, bounds, strict=True)
                 ]
             )
@@ -229,6 +229,12 @@ def _belief(
     standing = F.one_hot(row[first:past], said.shape[-1]).to(said.dtype)
     whole = standing.index_put((known[spoken] - first,), said[spoken])
     return whole.log()[None], spoken.any()[None]
+
+
+def _read(said: Float[Tensor, "C V"], at: Int[Tensor, " F"]) -> Float[Tensor, "F V"]:
+    """Return the answers at some positions; all of them, as decoding asks, without a copy."""
+    whole = torch.arange(len(said), device=at.device)
+    return said if torch.equal(at, whole) else said[at]
 
 
 def _inside(read: Int[Tensor, " F"], block: tuple[int, int]) -> Int[Tensor, " F"]:
