@@ -13,6 +13,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ SWEEPS = (
     ("threshold", "threshold", (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)),
     ("factor", "factor", (0.5, 1.0, 1.5)),
     ("entropy_bound", "bound", (0.01, 0.1, 0.5, 1.0)),
-    ("local_leap", "relaxed", (0.5, 0.75, 0.85)),
+    ("local_leap", "relaxed", (0.5, 0.75, 0.85, 0.89)),
 )
 
 
@@ -108,13 +109,14 @@ def settings(filter_path: Path | None) -> Iterator[tuple[str, str, Strategy]]:
     for part, field, values in SWEEPS:
         for value in values:
             yield part, f"{field} {value}", block_wise(part, **{field: value})
-    for scale in (1, 2, 3, 4, 6):
+    for scale, length in product((1, 2, 3), (8, 32)):
         stop = Prophet(early=7.5 * scale, middle=5.0 * scale, late=2.5 * scale)
-        yield "prophet", f"gaps x {scale}", Composed(stop=stop, block_length=BLOCK)
+        setting = f"gaps x {scale}, blocks of {length}"
+        yield "prophet", setting, Composed(stop=stop, block_length=length)
     for name in ("dus", "eoser-ass", "wino", "p2"):
         yield name, "published", PRESETS[name]()
     if filter_path is not None:
-        for threshold in (0.5, 0.9, 0.96):
+        for threshold in (0.5, 0.9, 0.96, 0.99, 0.999, 0.9999):
             chosen = block_wise("learned", path=str(filter_path), threshold=threshold)
             yield "learn2pd", f"threshold {threshold}", chosen
 
@@ -133,59 +135,69 @@ def table(cells: list[Cell]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Run the benchmark."""
+def options() -> argparse.Namespace:
+    """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--part", choices=("strategies", "caches"), default="strategies")
-    parser.add_argument("--filter", type=Path)
+    parser.add_argument("--filter", type=Path, help="a commit filter for the model")
     parser.add_argument("--problems", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    measure.one_thread(options.seed)
-    model = unison.load(options.model, "cpu")
-    long = options.part == "caches"
-    length = model.max_length if long else problems.PROMPT + problems.ANSWER
-    random = np.random.default_rng([options.seed, 7])
+    parser.add_argument("--only", nargs="*", help="strategies to run; all if left out")
+    parser.add_argument("--out", type=Path, help="write frontier_PART_SEED.json and .md here")
+    return parser.parse_args()
+
+
+def drawn(seed: int, count: int, length: int) -> list[problems.Problem]:
+    """Return problems, as many of each kind."""
+    random = np.random.default_rng([seed, 7])
     kinds = list(problems.KINDS)
-    asked = [
-        problems.problem(random, length, kinds[i % len(kinds)]) for i in range(options.problems)
-    ]
-    slow = Composed(block_length=BLOCK)
-    base = run(model, asked, slow, "none")
+    return [problems.problem(random, length, kinds[i % len(kinds)]) for i in range(count)]
+
+
+def main() -> None:
+    """Run the benchmark."""
+    chosen = options()
+    measure.one_thread(chosen.seed)
+    model = unison.load(chosen.model, "cpu")
+    long = chosen.part == "caches"
+    length = model.max_length if long else problems.PROMPT + problems.ANSWER
+    asked = drawn(chosen.seed, chosen.problems, length)
+    base = run(model, asked, Composed(block_length=BLOCK), "none")
     cells = [cell("one token per step", "no cache", base, base)]
     print(table(cells), flush=True)
     todo = (
-        ((cache, "", strategy) for strategy, cache in cached())
+        ((cache, said(strategy), strategy) for strategy, cache in cached())
         if long
-        else settings(options.filter)
+        else settings(chosen.filter)
     )
     for name, setting, strategy in todo:
+        if chosen.only and name not in chosen.only:
+            continue
         found = run(model, asked, strategy, name if long else "none")
-        cells.append(cell(name, setting or said(strategy), found, base))
+        cells.append(cell(name, setting, found, base))
         print(table(cells[-1:]).splitlines()[-1], flush=True)
-    facts = {"model": str(options.model), "problems": options.problems, "length": length,
-             "seed": options.seed, "block": BLOCK, "dtype": "float32"}  # fmt: skip
-    if options.out is not None:
-        record = {
-            "facts": facts,
-            "machine": measure.machine(),
-            "cells": [c._asdict() for c in cells],
-        }
-        path = options.out / f"frontier_{options.part}.json"
-        path.write_text(json.dumps(record, indent=1) + "\n")
-        path.with_suffix(".md").write_text(table(cells) + "\n")
+    if chosen.out is not None:
+        record(chosen, length, cells)
+
+
+def record(chosen: argparse.Namespace, length: int, cells: list[Cell]) -> None:
+    """Write the cells and what a reader needs to place them."""
+    facts = {"model": chosen.model.name, "problems": chosen.problems, "length": length,
+             "seed": chosen.seed, "block": BLOCK, "dtype": "float32"}  # fmt: skip
+    rows = [cell._asdict() for cell in cells]
+    path = chosen.out / f"frontier_{chosen.part}_{chosen.seed}.json"
+    document = {"facts": facts, "machine": measure.machine(), "cells": rows}
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    path.with_suffix(".md").write_text(table(cells) + "\n")
 
 
 def cached() -> Iterator[tuple[Strategy, str]]:
     """Yield the strategies and caches of the second part."""
     for cache in ("none", "prefix", "dual", "dkv", "free"):
-        for strategy in (
-            Composed(block_length=BLOCK),
-            Composed(select=SELECTS["threshold"](threshold=0.9), block_length=BLOCK),
-        ):
-            yield strategy, cache
+        if cache != "none":  # which is what all are compared with
+            yield Composed(block_length=BLOCK), cache
+        yield block_wise("threshold", threshold=0.9), cache
 
 
 def said(strategy: Any) -> str:

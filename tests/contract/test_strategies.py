@@ -12,8 +12,10 @@ import torch
 from oracle.decoding import random_tables
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unison.decode import STRATEGIES, Canvas, blocks, decode, start
+from unison.decode import STRATEGIES as TABLE
+from unison.decode import Canvas, blocks, decode, start
 from unison.decode.diffusion._skeleton import Skeleton
+from unison.decode.diffusion.guided import Guided
 from unison.decode.select import Threshold
 from unison.decode.temper import Temper
 from unison.prob import categorical, rng
@@ -22,6 +24,16 @@ from unison.process import PROCESSES
 from unison.types import Law
 
 VOCAB, LENGTH = 3, 3
+STRATEGIES = {**TABLE, "guided": Guided}  # a preset that needs a judge, and a class of its own
+
+
+def judge(xt, t, focus, earlier):
+    """A causal model: at each position a law that hangs on what stands before."""
+    before = torch.cumsum(torch.nn.functional.pad(xt + 1, (1, -1)), 1)
+    logits = torch.cos(3.0 * before[..., None] + 2.0 * torch.arange(VOCAB)).float()
+    at = focus.positions[..., None].expand(-1, -1, VOCAB)
+    return (2 * logits).log_softmax(-1).gather(1, at)
+
 
 # Small settings that reach every branch of a strategy; without an entry, its defaults.
 SETTINGS = {
@@ -32,6 +44,11 @@ SETTINGS = {
         {"steps": 3, "select": Threshold(0.4), "temper": Temper(0.8, 0.4), "judged": "tempered"},
     ],
     "ancestral": [{"steps": 1}, {"steps": 3}],
+    "guided": [
+        {"judge": judge},
+        {"judge": judge, "rule": "original", "eos_ids": (1,)},
+        {"judge": judge, "rule": "topk_relative", "eos_ids": (0, 2)},
+    ],
     "greedy_tail": [{"steps": 1}, {"steps": 3}],
     "psi": [
         {"steps": 3, "mode": "renoise"},
