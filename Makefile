@@ -27,6 +27,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.nelbo
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.sampler_step
+	$(BIN)/python -m benchmarks.decoding loops
+	$(BIN)/python -m benchmarks.decoding overhead
 
 clean:
 	rm -rf $(VENV)

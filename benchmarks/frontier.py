@@ -109,7 +109,7 @@ def settings(filter_path: Path | None) -> Iterator[tuple[str, str, Strategy]]:
     for part, field, values in SWEEPS:
         for value in values:
             yield part, f"{field} {value}", block_wise(part, **{field: value})
-    for scale, length in product((1, 2, 3), (8, 32)):
+    for scale, length in product((1, 2, 3), (24, 32)):
         stop = Prophet(early=7.5 * scale, middle=5.0 * scale, late=2.5 * scale)
         setting = f"gaps x {scale}, blocks of {length}"
         yield "prophet", setting, Composed(stop=stop, block_length=length)
