@@ -80,7 +80,7 @@ def recognise(source: Source) -> str:
         close = nearest(str(stated[0]), known)
         raise CheckpointError(
             f"{source.path}: the architecture {', '.join(map(str, stated))} is not supported"
-            f"{close}. Supported: {', '.join(known)}."
+            f"{close}; supported: {', '.join(known)}."
         )
     raise CheckpointError(
         f"{source.path}/config.json does not describe a model that unison knows (model_type "
