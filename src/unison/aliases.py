@@ -76,7 +76,7 @@ def keywords(settings: Mapping[str, Any]) -> Settings:
         return rest
     named = rest.pop("strategy", None) or "composed"
     base = strategy_named(named) if isinstance(named, str) else named
-    rest["strategy"] = _built(base, said, rest.get("steps"))
+    rest["strategy"] = built(base, said, rest.get("steps"))
     return rest
 
 
@@ -87,8 +87,17 @@ def _of_strategy(name: str) -> bool:
 _OWN = ("temper", "per_block", "anchor", "judged", "discount", "discounted_by", "eos_ids")
 
 
-def _built(base: Strategy, said: Mapping[str, Any], steps: int | None) -> Strategy:
-    """Return a strategy with parts and settings exchanged."""
+def built(base: Strategy, said: Mapping[str, Any], steps: int | None = None) -> Strategy:
+    """Return a strategy with parts and settings exchanged.
+
+    Args:
+        base: The strategy.
+        said: Names of parts and values of settings, by dotted name.
+        steps: How many, which a pace per block has to know.
+
+    Raises:
+        ValueError: A part or a setting is unknown or out of range.
+    """
     names = {name: value for name, value in said.items() if name.rpartition(".")[2] in PARTS}
     fields_ = {name: value for name, value in said.items() if name not in names}
     required = {name: value for name, value in fields_.items() if name.split(".")[0] in PARTS}

@@ -65,6 +65,7 @@ SETTINGS = {
         {"steps": 3, "judge": energy, "candidates": 4, "window": 0.6, "sharpness": 2.0},
     ],
     "greedy_tail": [{"steps": 1}, {"steps": 3}],
+    "left_to_right": [{}, {"eos_ids": (1,), "stop_at_end": True}],
     "parallel_hitting": [{"steps": 1}, {"steps": 2, "schedule": "cosine"}, {"steps": 9}],
     "psi": [
         {"steps": 3, "mode": "renoise"},

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -70,6 +70,7 @@ class Answer:
         tokens: Tokens of the text, its end included.
         confidence: Mean log-probability of its tokens when they were written, nats per token;
             ``None`` where the strategy does not say.
+        ids: Its token ids, kept for tasks that are judged as a whole.
     """
 
     problem: str
@@ -82,6 +83,7 @@ class Answer:
     nfe: int
     tokens: int
     confidence: float | None = None
+    ids: Sequence[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ def read_answers(folder: Path, asked: Asked) -> tuple[list[Answer], list[Batch]]
     batches: list[Batch] = []
     for content in whole_lines(answers_path(folder, asked)):
         if "problem" in content:
-            answers.append(Answer(**content))
+            answers.append(_answer(content))
         else:
             batches.append(_batch(content))
     return answers, batches
@@ -219,6 +221,11 @@ def answers_path(folder: Path, asked: Asked) -> Path:
     readable = re.sub(r"[^A-Za-z0-9.=-]+", "_", words)[:_LONGEST]
     number = hashlib.sha256("\0".join(asked).encode()).hexdigest()[:8]
     return folder / ANSWERS / f"{readable}-{number}.jsonl"
+
+
+def _answer(content: dict[str, Any]) -> Answer:
+    content["score"] = files.number(content["score"])
+    return Answer(**content)
 
 
 def _batch(content: Mapping[str, Any]) -> Batch:

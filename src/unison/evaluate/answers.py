@@ -14,7 +14,7 @@ from unison.decode.temper import Temper
 from unison.evaluate.log_likelihood import Likelihood, OnText, log_likelihood
 from unison.evaluate.request_settings import Answering, Settings, answering, check, sampling
 from unison.evaluate.windows import encoded
-from unison.generation import Sample, Sampling, generate
+from unison.generation import Sample, Sampling, filled, generate
 from unison.generation.canvases import Size, rows
 from unison.generation.settings import choose
 from unison.language_model import LanguageModel
@@ -325,13 +325,8 @@ def _generate(
 
 def _answer(model: LanguageModel, sample: Sample, until: Sequence[str]) -> str:
     """Return what was written up to the first end of document or text that ends it."""
-    given = sum(sample.given)
-    ends = {*model.eos_ids, *(model.tokenizer.id_of(text) for text in until)}
-    made = sample.tokens[given:]
-    last = next((i for i, token in enumerate(made) if token in ends), len(made))
-    prompt, whole = (model.text(sample.tokens[:end]) for end in (given, given + last))
-    # Some tokenizers write the first word of a text otherwise than the same word inside it.
-    text = whole.removeprefix(prompt) if whole.startswith(prompt) else model.text(made[:last])
+    ends = [model.tokenizer.id_of(text) for text in until]
+    text, _ = filled(model, sample, [end for end in ends if end is not None])
     return text[: min((text.find(end) for end in until if end in text), default=len(text))]
 
 

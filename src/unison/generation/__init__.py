@@ -1,7 +1,7 @@
 """How does a model write for someone? Prompts and holes become canvases, tokens become text."""
 
 from unison.generation.canvases import Part
-from unison.generation.sample import Sample, read
+from unison.generation.sample import Sample, filled, read
 from unison.generation.settings import (
     Sampling,
     choose,
@@ -13,16 +13,18 @@ from unison.generation.settings import (
     takes_steps,
     with_defaults,
 )
-from unison.generation.write import OnStep, generate
+from unison.generation.write import OnStep, check, generate
 
 __all__ = [
     "OnStep",
     "Part",
     "Sample",
     "Sampling",
+    "check",
     "choose",
     "evaluations",
     "facts_of",
+    "filled",
     "generate",
     "process_name",
     "read",

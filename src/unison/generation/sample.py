@@ -69,6 +69,27 @@ def finished(
     )
 
 
+def filled(model: LanguageModel, sample: Sample, until: Sequence[int] = ()) -> tuple[str, int]:
+    """Return what stands between the given parts, up to its end, and how many tokens that took.
+
+    Of several gaps, all that lies between the first open token and the last. The end itself is
+    counted, not shown.
+
+    Args:
+        model: Wrote it.
+        sample: What it wrote.
+        until: Tokens that end it, besides the model's own.
+    """
+    start = sample.given.index(False) if False in sample.given else len(sample.given)
+    past = next((i for i in range(len(sample.given), start, -1) if not sample.given[i - 1]), start)
+    made, ends = sample.tokens[start:past], {*model.eos_ids, *until}
+    last = next((i for i, token in enumerate(made) if token in ends), len(made))
+    prompt, whole = (model.text(sample.tokens[:end]) for end in (start, start + last))
+    # Some tokenizers write the first word of a text otherwise than the same word inside it.
+    text = whole.removeprefix(prompt) if whole.startswith(prompt) else model.text(made[:last])
+    return text, min(last + 1, len(made))
+
+
 def read(model: LanguageModel, tokens: Sequence[int], given: int = 0) -> str:
     """Return a canvas as text, up to its first end of document.
 

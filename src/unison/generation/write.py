@@ -3,6 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
 from unison.decode import Canvas, Decoded, StepInfo, Strategy, decode, guidance, shaped
 from unison.decode.fitting import Fitting
 from unison.engine import Policy, cached
@@ -36,7 +40,7 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
     cfg: float = 0.0,
     cache: Policy | str | None = None,
     judge: LanguageModel | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     batch_size: int = 64,
     on_step: OnStep | None = None,
 ) -> list[Sample]:
@@ -63,7 +67,7 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
         cfg: Scale of classifier-free guidance.
         cache: What is remembered between steps, or its name.
         judge: Of strategies that ask one.
-        seed: Names all randomness.
+        seed: Names all randomness; one for all prompts, or one for each.
         batch_size: Rows decoded together; changes speed and memory, never text.
         on_step: Observer of every step, batch by batch; each begins with step 0.
 
@@ -78,18 +82,50 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
             raise ValueError(f"{name} must be at least 1, got {value}.")
     asked = canvases.rows(model, prompt, suffix, parts, Size(length, new_tokens))
     sampling = Sampling(strategy, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
-    settings.check_guidance(model, cfg)
-    chosen = settings.choose(model, sampling)
-    policy = settings.policy_of(model, chosen, cache)
-    how = chosen, dataclasses.replace(sampling, cache=policy)
-    seeds = rng.rows(seed, 0, num).repeat(len(asked)).to(model.device)
+    how = _how(model, sampling, asked)
+    seeds = _seeds(seed, len(asked), num).to(model.device)
     many = [(number, row) for number, row in enumerate(asked) for _ in range(num)]
-    _check_steps(model, how, asked)
     samples: list[Sample] = []
     for first in range(0, len(many), batch_size):
         part = slice(first, first + batch_size)
         samples += _write(model, many[part], Key(seeds[part]), how, on_step)
     return samples
+
+
+def check(model: LanguageModel, parts: Parts, sampling: Sampling) -> Strategy:
+    """Return the strategy that ``generate`` would use, without writing anything.
+
+    Args:
+        model: Would write.
+        parts: Canvases, as ``generate`` takes them.
+        sampling: How.
+
+    Raises:
+        ValueError: It could not.
+    """
+    return _how(model, sampling, canvases.rows(model, "", "", parts, Size()))[0]
+
+
+def _how(
+    model: LanguageModel, sampling: Sampling, asked: Sequence[Row]
+) -> tuple[Strategy, Sampling]:
+    """Return the strategy, and the settings with the cache as a policy."""
+    settings.check_guidance(model, sampling.cfg)
+    chosen = settings.choose(model, sampling)
+    policy = settings.policy_of(model, chosen, sampling.cache)
+    _check_steps(model, (chosen, sampling), asked)
+    return chosen, dataclasses.replace(sampling, cache=policy)
+
+
+def _seeds(seed: int | Sequence[int], prompts: int, num: int) -> Int[Tensor, " N"]:
+    """Return the seed of every text; texts of prompts with one seed share their noise."""
+    if isinstance(seed, int):
+        return rng.rows(seed, 0, num).repeat(prompts)
+    if len(seed) != prompts:
+        raise ValueError(
+            f"there are {len(seed)} seeds and {prompts} prompts; give one seed for all or one each."
+        )
+    return torch.cat([rng.rows(one, 0, num) for one in seed])
 
 
 def _check_steps(

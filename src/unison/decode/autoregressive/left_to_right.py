@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
 
 from unison.decode.api import SITE_TARGET, Canvas, StepInfo
 from unison.prob import categorical, rng
@@ -19,11 +21,20 @@ class LeftToRight:
     Published as ancestral sampling of a causal model, for example in arXiv:2005.14165.
 
     Law: the autoregressive model's own. Given positions right of an open one are kept, but the
-    model does not see them when it fills the gap.
+    model does not see them when it fills the gap. A row that stops at its end has the same law up
+    to there.
+
+    Attributes:
+        eos_ids: Tokens that end a text; the model's own where empty.
+        stop_at_end: Whether a row is done at its first end, where no given text follows; the rest
+            of its canvas is then that end again.
     """
 
     law: ClassVar[Law] = Law.EXACT
     processes: ClassVar[tuple[str, ...]] = ("sequential",)
+
+    eos_ids: tuple[int, ...] = ()
+    stop_at_end: bool = False
 
     def budget(self, length: int) -> int:
         """Return the number of positions."""
@@ -40,9 +51,22 @@ class LeftToRight:
         time = torch.ones(xt.shape[:1], dtype=torch.float64, device=xt.device)
         log_x0 = denoise(xt, time, focus)[:, 0]
         token = categorical.sample(log_x0, rng.uniform(key, SITE_TARGET, 1)[:, 0])
-        xs = torch.where(undecided & _at(position, xt), token[:, None], xt)
-        return canvas._replace(tokens=xs), StepInfo(xs != xt, undecided.sum(1) <= 1)
+        ended = self._ended(token, position, canvas)
+        written = undecided & (_at(position, xt) | ended[:, None])
+        xs = torch.where(written, token[:, None], xt)
+        return canvas._replace(tokens=xs), StepInfo(xs != xt, ended | (undecided.sum(1) <= 1))
+
+    def _ended(
+        self, token: Int[Tensor, " B"], position: Int[Tensor, "B 1"], canvas: Canvas
+    ) -> Bool[Tensor, " B"]:
+        """Return which rows are done because their text is."""
+        if not self.stop_at_end:
+            return torch.zeros_like(token, dtype=torch.bool)
+        ends = torch.tensor(self.eos_ids, device=token.device, dtype=token.dtype)
+        given = canvas.given if canvas.valid is None else canvas.given & canvas.valid
+        follows = given & (torch.arange(given.shape[1], device=token.device) > position)
+        return torch.isin(token, ends) & ~follows.any(1)
 
 
-def _at(position: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def _at(position: Tensor, like: Tensor) -> Tensor:
     return torch.arange(like.shape[1], device=like.device) == position
