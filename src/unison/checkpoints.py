@@ -69,7 +69,7 @@ def load(
         CheckpointError: A file is missing, damaged, newer than this version, does not fit the
             others, or is of a family not supported.
     """
-    place = _found(path)
+    place = locate(path)
     kept = None if tokenizer is None else _tokenizer_folder(tokenizer)
     opened = reading.open_checkpoint(place, kept)
     network, blueprint = reading.build(opened, _dtype(dtype), torch.device(device))
@@ -131,8 +131,12 @@ def describe(model: LanguageModel) -> dict[str, Any]:
     return own.write(_own_blueprint(model))
 
 
-def _found(path: str | Path) -> Path:
-    """Return a path on this machine, fetched from the hub if need be."""
+def locate(path: str | Path) -> Path:
+    """Return a path on this machine, fetched from the hub if need be.
+
+    Raises:
+        CheckpointError: There is no such path, or no such model on the hub.
+    """
     place = Path(path).expanduser()
     if place.exists() or not _HUB_NAME.fullmatch(str(path)):
         if not place.exists():

@@ -96,7 +96,7 @@ def _measured(cell: Cell, answers: Sequence[Answer]) -> Mapping[str, Estimate]:
     return task.measure([Text(a.text, list(a.ids or ()), prompts[a.problem]) for a in answers])
 
 
-def _mean(values: Sequence[float], unit: str) -> Estimate | None:
+def _mean(values: Sequence[float | int], unit: str) -> Estimate | None:
     """Return a mean with its standard error; ``None`` where nothing was measured."""
     known = [value for value in values if math.isfinite(value)]
     if not known:

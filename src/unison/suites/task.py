@@ -79,14 +79,22 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
 class ItemLaw(Protocol):
     """The law of right answers of one problem, item by item: what an ideal model believes.
 
     An answer is ``length`` items, each one of ``size``.
     """
 
-    length: int
-    size: int
+    @property
+    def length(self) -> int:
+        """Items of an answer."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Different items."""
+        ...
 
     def belief(self, items: Int[np.ndarray, "B L"]) -> Float[np.ndarray, "B L V"]:
         """Return p(item at a position | the items already there), exactly.
@@ -111,7 +119,7 @@ class Theoretical(Protocol):
         ...
 
 
-def wilson(right: float, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson(right: float | int, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
     """Return the 95 % interval of a share (Wilson 1927), for ``right`` of ``count``.
 
     Defined for fractional ``right`` too, where it is wider than need be: scores in [0, 1] vary at
