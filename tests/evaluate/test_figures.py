@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unison.evaluate import figures
-from unison.evaluate.figures import Curve, Panel, lines, loss_curves, steps_vs_quality
+from unison.evaluate.figures import Curve, Panel, loss_curves, steps_vs_quality
 from unison.types import Estimate
 
 matplotlib = pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
@@ -71,7 +71,7 @@ def test_error_bars_reach_the_95_percent_interval(drawn):
 
 
 def test_an_unknown_error_draws_a_point_without_a_bar(drawn):
-    lines([Panel([Curve("a", [1, 2], [3.0, math.nan], [math.nan, 0.1])], "x", "y")])
+    figures.drawn([Panel([Curve("a", [1, 2], [3.0, math.nan], [math.nan, 0.1])], "x", "y")])
     [bars] = drawn[0].axes[0].containers[0].lines[2]
     assert np.ptp(bars.get_segments()[0][:, 1]) == 0
 
@@ -81,7 +81,7 @@ def test_labels_of_lines_that_end_together_keep_apart_and_move_least(drawn):
         Curve(name, [0, 1], [0.0, end])
         for name, end in zip("abcd", [5, 5.01, 5.02, 0], strict=True)
     ]
-    lines([Panel(curves, "x", "y")])
+    figures.drawn([Panel(curves, "x", "y")])
     heights = {text.get_text(): text.xy[1] for text in drawn[0].axes[0].texts}
     ordered = [heights[name] for name in "dabc"]
     assert min(np.diff(ordered)) >= figures._LABEL_ROOM - 1e-12
@@ -110,9 +110,9 @@ def test_perplexities_of_two_judges_are_not_drawn_on_one_axis():
 
 def test_figures_that_cannot_be_drawn_are_explained(monkeypatch):
     with pytest.raises(ValueError, match="at least one panel"):
-        lines([])
+        figures.drawn([])
     with pytest.raises(ValueError, match=r"'a' has lists of lengths \[1, 2\]"):
-        lines([Panel([Curve("a", [1, 2], [3.0])], "x", "y")])
+        figures.drawn([Panel([Curve("a", [1, 2], [3.0])], "x", "y")])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'unison\[plot\]'"):
         loss_curves({"a": [(0, 1.0)]})

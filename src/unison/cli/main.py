@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from unison.cli import (
     adapt,
+    bench,
     demo,
     distil,
     doctor,
@@ -31,6 +32,7 @@ _MODULES = {
     "generate": generate,
     "replay": replay,
     "evaluate": evaluate,
+    "bench": bench,
     "harness": harness,
     "score": score,
     "demo": demo,

@@ -1,9 +1,9 @@
-"""What do the numbers look like? Line figures as PNG bytes; the only door to ``matplotlib``.
+"""What do the numbers look like? Lines and named points as PNG or SVG; the only door to matplotlib.
 
-Lines carry their name at their end instead of a legend, axes carry units, and colours are those of
-Okabe and Ito (2008), which colour-blind readers tell apart; markers differ too, for print. Nothing
-global is set: figures are drawn on their own canvas, in the style given here, for light or dark
-paper.
+Lines carry their name at their end instead of a legend, axes carry units, markers differ as well as
+colours, for print. Nothing global is set and no setting of the user's is read: figures are drawn on
+their own canvas, in the style given here, for light or dark paper, and the same numbers are the
+same bytes.
 """
 
 import importlib
@@ -11,13 +11,15 @@ import importlib.util
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from unison.evaluate import scatter
+from unison.evaluate.scatter import Number, Scatter
+from unison.evaluate.theme import DARK, LIGHT, Theme
 from unison.types import Estimate
 
-Number = float | int
-
-_WIDTH, _HEIGHT, _DPI = 6.4, 2.7, 160
+_WIDTH, _HEIGHT, _TALL, _DPI = 6.4, 2.7, 3.9, 160
+_UNDATED = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 _SIZE = 10.0
 _MARKERS = "osD^vP"
 # From the foot of a panel to its head, as shares of it: how far apart two end labels must be.
@@ -60,67 +62,51 @@ class Panel(NamedTuple):
     log_y: bool = False
 
 
-class Theme(NamedTuple):
-    """Colours of figures and of the page around them.
-
-    Attributes:
-        paper: Background.
-        ink: Text.
-        muted: Text of second rank.
-        faint: Rules and grid lines.
-        glow: Background of what is marked.
-        palette: Lines, in order.
-    """
-
-    paper: str
-    ink: str
-    muted: str
-    faint: str
-    glow: str
-    palette: tuple[str, ...]
-
-
-LIGHT = Theme(
-    "#ffffff", "#222222", "#5c6370", "#d9d9d9", "#dcecf7",
-    ("#0072b2", "#d55e00", "#009e73", "#b0578d", "#8a6d00", "#222222"),
-)  # fmt: skip
-DARK = Theme(
-    "#16191d", "#e6e6e6", "#a3abb5", "#3a4048", "#1d3a4f",
-    ("#56b4e9", "#e69f00", "#2fc79a", "#e08fbf", "#f0e442", "#e6e6e6"),
-)  # fmt: skip
-
-
-def lines(panels: Sequence[Panel], *, dark: bool = False) -> bytes:
-    """Return a PNG with the panels one below the other, on one x axis.
+def drawn(
+    panels: Sequence[Panel | Scatter], *, dark: bool = False, kind: Literal["png", "svg"] = "png"
+) -> bytes:
+    """Return a picture with the panels one below the other.
 
     Args:
-        panels: From top to bottom; only the last one names its x axis.
+        panels: From top to bottom; lines share one x axis, which only the last panel names.
         dark: Light ink on dark paper.
+        kind: Dots for pages, or outlines for papers.
 
     Raises:
         ValueError: ``matplotlib`` is missing, there is no panel, or a curve's lists differ in
             length.
     """
     _validate(panels)
-    figure_module = _matplotlib("figure")
-    theme = DARK if dark else LIGHT
-    figure = figure_module.Figure(
-        figsize=(_WIDTH, _HEIGHT * len(panels) + 0.3),
-        dpi=_DPI,
-        facecolor=theme.paper,
-        layout="constrained",
+    style = _matplotlib("style")
+    with style.context(["default", {"svg.hashsalt": "unison"}]):  # default: not the user's own
+        figure = _figure(panels, DARK if dark else LIGHT)
+        picture = io.BytesIO()
+        figure.savefig(picture, format=kind, metadata=_UNDATED[kind])
+    return picture.getvalue()
+
+
+def _figure(panels: Sequence[Panel | Scatter], theme: Theme) -> Any:
+    height = sum(_TALL if isinstance(panel, Scatter) else _HEIGHT for panel in panels)
+    figure = _matplotlib("figure").Figure(
+        figsize=(_WIDTH, height + 0.3), dpi=_DPI, facecolor=theme.paper, layout="constrained"
     )
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
-    all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    shared = not any(isinstance(panel, Scatter) for panel in panels)
+    all_axes = figure.subplots(len(panels), 1, sharex=shared, squeeze=False)[:, 0]
     for axes, panel in zip(all_axes, panels, strict=True):
         _draw(axes, panel, theme)
-    all_axes[-1].set_xlabel(panels[-1].x_label, color=theme.ink, fontsize=_SIZE)
-    # Labels are moved apart in units of the panel, so its limits must be final by now.
+        if panel is panels[-1] or not shared:
+            axes.set_xlabel(panel.x_label, color=theme.ink, fontsize=_SIZE)
+    # Names are moved apart in units of the panel, so limits and sizes must be final by now.
+    if not shared:
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine("none")
     for axes, panel in zip(all_axes, panels, strict=True):
-        _name_lines(axes, panel, theme)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", metadata={"Software": None})
-    return png.getvalue()
+        if isinstance(panel, Scatter):
+            scatter.name(axes, panel, theme)
+        else:
+            _name_lines(axes, panel, theme)
+    return figure
 
 
 def loss_curves(
@@ -137,13 +123,13 @@ def loss_curves(
         dark: Light ink on dark paper.
 
     Raises:
-        ValueError: As for :func:`lines`.
+        ValueError: As for :func:`drawn`.
     """
     curves = [
         Curve(name, [x for x, _ in points], [y for _, y in points], marked=False)
         for name, points in series.items()
     ]
-    return lines([Panel(curves, "optimiser steps", f"loss, {unit}")], dark=dark)
+    return drawn([Panel(curves, "optimiser steps", f"loss, {unit}")], dark=dark)
 
 
 def steps_vs_quality(
@@ -156,7 +142,7 @@ def steps_vs_quality(
         dark: Light ink on dark paper.
 
     Raises:
-        ValueError: As for :func:`lines`, or the models were read by different judges.
+        ValueError: As for :func:`drawn`, or the models were read by different judges.
     """
     units = {e["gen_ppl"].unit for by_steps in curves.values() for e in by_steps.values()}
     if len(units) > 1:
@@ -176,7 +162,7 @@ def steps_vs_quality(
             ("entropy", "entropy within a sample, nats/token"),
         )
     ]
-    return lines(panels, dark=dark)
+    return drawn(panels, dark=dark)
 
 
 def _over_steps(name: str, by_steps: Mapping[int, Mapping[str, Estimate]], key: str) -> Curve:
@@ -203,10 +189,10 @@ def _matplotlib(part: str) -> Any:
     return importlib.import_module(f"matplotlib.{part}")
 
 
-def _validate(panels: Sequence[Panel]) -> None:
+def _validate(panels: Sequence[Panel | Scatter]) -> None:
     if not panels:
         raise ValueError("A figure needs at least one panel.")
-    for curve in (curve for panel in panels for curve in panel.curves):
+    for curve in (c for panel in panels if isinstance(panel, Panel) for c in panel.curves):
         lengths = {len(curve.x), len(curve.y), len(curve.x if curve.error is None else curve.error)}
         if len(lengths) > 1:
             raise ValueError(
@@ -215,15 +201,23 @@ def _validate(panels: Sequence[Panel]) -> None:
             )
 
 
-def _draw(axes: Any, panel: Panel, theme: Theme) -> None:
+def _draw(axes: Any, panel: Panel | Scatter, theme: Theme) -> None:
     axes.set_facecolor(theme.paper)
-    axes.set_title(panel.y_label, loc="left", color=theme.ink, fontsize=_SIZE, pad=8)
+    pad = 8 + 14 * scatter.rows_above(panel) if isinstance(panel, Scatter) else 8
+    axes.set_title(panel.y_label, loc="left", color=theme.ink, fontsize=_SIZE, pad=pad)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(theme.ink)
     axes.grid(axis="y", color=theme.faint, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", colors=theme.ink, labelsize=_SIZE - 1, length=3)
     axes.tick_params(axis="y", which="both", length=0)
+    if isinstance(panel, Scatter):
+        scatter.draw(axes, panel, theme)
+    else:
+        _draw_lines(axes, panel, theme)
+
+
+def _draw_lines(axes: Any, panel: Panel, theme: Theme) -> None:
     if panel.log_y:
         axes.set_yscale("log")
         _plain_log_ticks(axes)

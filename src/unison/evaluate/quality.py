@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from unison.data import read_all
 from unison.decode import Strategy
 from unison.evaluate.judge import Judge, make_judge
+from unison.evaluate.panel import Panel
 from unison.evaluate.samples import sample_metrics
 from unison.generation import generate
 from unison.language_model import LanguageModel
@@ -19,6 +20,7 @@ def sample_quality(
     strategy: Strategy | str | None = None,
     steps: int | None = None,
     seed: int = 0,
+    panel: Panel | None = None,
 ) -> dict[str, Estimate]:
     """Write ``num`` texts and score them: perplexity under the judge together with diversity.
 
@@ -28,7 +30,8 @@ def sample_quality(
         num: Texts.
         strategy: How to write; the model's default if ``None``.
         steps: Denoiser evaluations; the model's default if ``None``.
-        seed: Names all randomness.
+        seed: Names all randomness of writing.
+        panel: What else is measured, and against what.
 
     Raises:
         ValueError: A setting is out of range or unsupported by the model.
@@ -37,7 +40,7 @@ def sample_quality(
     rows = [sample.tokens for sample in samples]
     # The judge reads the whole canvas, end-of-document tokens left out: a short text earns nothing.
     texts = [model.tokenizer.decode(row) for row in rows]
-    return sample_metrics(rows, texts, judge)
+    return sample_metrics(rows, texts, judge, panel)
 
 
 def judge_of(name: str, text: Sequence[str]) -> Judge:

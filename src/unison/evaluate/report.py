@@ -1,14 +1,9 @@
-"""How does a reader see all of it at once? One HTML file that needs nothing but itself.
+"""How does a reader see all of it at once? Numbers, figures, samples and how they came to be.
 
-Numbers, figures, samples, and the denoising of samples step by step. Style, script and pictures lie
-inside the file and its content policy forbids everything else, so it opens offline and a sample
-that looks like markup stays text: every string that is not ours is escaped, and only our script
-may run. Without JavaScript each sample's final text stands there; with it, a player shows how the
-text came to be.
+One page as :mod:`unison.evaluate.page` makes them. Without JavaScript each sample's final text
+stands there; with it, a player shows how the text came to be, step by step.
 """
 
-import base64
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from unison.evaluate.figures import DARK, LIGHT, Theme
+from unison.evaluate import page
 from unison.files import write_text
 from unison.types import Estimate
 
@@ -131,31 +126,16 @@ def write_report(report: Report, path: Path) -> None:
 
 def render(report: Report) -> str:
     """Return the whole page as one HTML document."""
-    style = _variables(LIGHT) + f"@media(prefers-color-scheme:dark){{{_variables(DARK)}}}" + _STYLE
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(_SCRIPT)}'; base-uri 'none'; form-action 'none'"
-    )
-    title = escape(report.title)
-    body = [
-        f"<header><h1>{title}</h1>",
-        *(f"<p>{escape(paragraph)}</p>" for paragraph in report.summary),
-        "</header><main>",
-        _section("Numbers", _headlines(report.headlines)),
-        _section("Figures", _pictures(report.pictures)),
-        _section("Samples", _models(report.models)),
-        _section("Settings", _settings(report.settings)),
-        "</main>",
+    sections = [
+        page.section(title.lower(), title, content)
+        for title, content in (
+            ("Numbers", _headlines(report.headlines)),
+            ("Figures", _pictures(report.pictures)),
+            ("Samples", _models(report.models)),
+            ("Settings", page.settings(list(report.settings.items()))),
+        )
     ]
-    return (
-        '<!doctype html>\n<html lang="en-GB">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in body if part)
-        + f"\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
-    )
+    return page.whole(report.title, report.summary, sections, style=_STYLE, script=_SCRIPT)
 
 
 def spell(estimate: Estimate) -> str:
@@ -172,13 +152,6 @@ def spell(estimate: Estimate) -> str:
         return f"{value:,.4g} ± ?"
     decimals = max(0, 1 - math.floor(math.log10(stderr)))
     return f"{value:,.{decimals}f} ± {stderr:,.{decimals}f}"
-
-
-def _section(title: str, content: str) -> str:
-    if not content:
-        return ""
-    name = title.lower()
-    return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>{content}</section>'
 
 
 def _headlines(headlines: Mapping[str, Estimate]) -> str:
@@ -198,17 +171,8 @@ def _error(estimate: Estimate) -> str:
 
 
 def _pictures(pictures: Sequence[Picture]) -> str:
-    figures = "".join(_picture(picture) for picture in pictures)
+    figures = "".join(page.picture(p.png, p.dark, p.caption, p.alt) for p in pictures)
     return f'<div class="figures">{figures}</div>' if figures else ""
-
-
-def _picture(picture: Picture) -> str:
-    dark = picture.dark and (
-        f'<source media="(prefers-color-scheme: dark)" srcset="{_data_url(picture.dark)}">'
-    )
-    image = f'<img src="{_data_url(picture.png)}" alt="{escape(picture.alt)}">'
-    caption = f"<figcaption>{escape(picture.caption)}</figcaption>"
-    return f"<figure><picture>{dark or ''}{image}</picture>{caption}</figure>"
 
 
 def _models(models: Sequence[ModelSamples]) -> str:
@@ -240,14 +204,6 @@ def _sample(model: str, sample: Sample) -> str:
     return f"<article><h4>{steps}</h4>{text}<dl>{metrics}</dl></article>"
 
 
-def _settings(settings: Mapping[str, str]) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
-        for name, value in settings.items()
-    )
-    return f"<table>{rows}</table>" if rows else ""
-
-
 def _encode(trace: Trace) -> str:
     """Return a trace as JSON: each word once, then per frame only what differs from the last."""
     words = {word: i for i, word in enumerate(sorted({w for row in trace.frames for w in row}))}
@@ -266,47 +222,19 @@ def _places(flags: Iterable[bool]) -> list[int]:
     return [place for place, flag in enumerate(flags) if flag]
 
 
-def _data_url(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _hash(source: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
-
-
-def _variables(theme: Theme) -> str:
-    """Return the page's colours: those of the figures, so that figures have no visible edge."""
-    return (
-        f":root{{--paper:{theme.paper};--ink:{theme.ink};--faint:{theme.faint};"
-        f"--muted:{theme.muted};--accent:{theme.palette[0]};--glow:{theme.glow}}}"
-    )
-
-
 _LEGEND = (
     '<p class="note legend" hidden><span class="changed">written in this step</span> '
     '<span class="noise">still noise</span></p>'
 )
 
 _STYLE = """
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:70rem;padding:2rem 1.25rem 4rem;background:var(--paper);
-  color:var(--ink);font:1rem/1.55 system-ui,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
-h1{font-size:clamp(1.6rem,5vw,2.3rem);line-height:1.15;margin:0 0 .75rem;letter-spacing:-.015em}
-h2{font-size:1.25rem;margin:3rem 0 1rem;padding-bottom:.35rem;border-bottom:1px solid var(--faint)}
-h3{font-size:1.1rem;margin:2rem 0 .5rem}
-h4{font-size:.95rem;margin:0 0 .5rem}
-header p,figcaption{max-width:42rem}
-.note,figcaption,small,dt,dd span{color:var(--muted)}
-.note,figcaption{font-size:.875rem}
+dt,dd span{color:var(--muted)}
 dl,dd{margin:0}
 .numbers{display:grid;grid-template-columns:repeat(auto-fit,minmax(13.5rem,1fr));gap:1.5rem 2rem}
 .numbers dt{font-size:.875rem}
 .numbers strong{font-size:1.6rem;font-weight:600;font-variant-numeric:tabular-nums}
 .numbers strong span{font-size:1rem;font-weight:400;white-space:nowrap}
 .numbers small{display:block;overflow-wrap:anywhere}
-.figures{display:grid;gap:2rem;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr))}
-figure{margin:0}
-img{max-width:40rem;width:100%;height:auto;display:block}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,29rem),1fr));gap:1.25rem}
 article{border:1px solid var(--faint);border-radius:.5rem;padding:1rem;min-width:0}
 .text{font:.875rem/1.6 ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
@@ -320,7 +248,6 @@ article{border:1px solid var(--faint);border-radius:.5rem;padding:1rem;min-width
 button{font:inherit;font-size:.875rem;width:4.5rem;padding:.3rem 0;color:var(--ink);cursor:pointer;
   background:none;border:1px solid var(--muted);border-radius:.4rem}
 button:hover{background:var(--glow)}
-:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 input{flex:1;min-width:4rem;accent-color:var(--accent)}
 output{font-size:.8125rem;color:var(--muted);font-variant-numeric:tabular-nums;white-space:nowrap}
 article dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(11.5rem,1fr));gap:.15rem 1rem;
@@ -328,10 +255,6 @@ article dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(11.5rem,1fr
 article dt{display:inline}
 article dt::after{content:" "}
 article dd{display:inline;font-variant-numeric:tabular-nums}
-table{border-collapse:collapse;font-size:.875rem;width:100%;max-width:42rem}
-th,td{text-align:left;vertical-align:top;padding:.35rem 1rem .35rem 0;overflow-wrap:anywhere;
-  border-bottom:1px solid var(--faint)}
-th{font-weight:400;color:var(--muted);width:35%}
 @media(prefers-reduced-motion:reduce){.text span{transition:none}}
 @media print{.controls,.legend{display:none}}
 """

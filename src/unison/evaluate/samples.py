@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unison.evaluate.judge import Judge
+from unison.evaluate.panel import Panel
 from unison.types import Estimate
 
 Rows = Int[Tensor, "N L"] | Sequence[Sequence[int]]
@@ -89,7 +90,9 @@ def self_repetition(rows: Rows) -> Estimate:
     return _mean(1 - kinds[used] / totals[used], "share")
 
 
-def sample_metrics(rows: Rows, texts: Sequence[str], judge: Judge) -> dict[str, Estimate]:
+def sample_metrics(
+    rows: Rows, texts: Sequence[str], judge: Judge, panel: Panel | None = None
+) -> dict[str, Estimate]:
     """Return the perplexity of samples under a judge *and* their diversity, never one alone.
 
     ``gen_ppl`` is exp(nats of all texts / judge tokens of all texts): corpus level, so a long
@@ -100,9 +103,11 @@ def sample_metrics(rows: Rows, texts: Sequence[str], judge: Judge) -> dict[str, 
         rows: Token ids of the samples.
         texts: The same samples, decoded; what the judge reads.
         judge: Who reads them.
+        panel: What else is measured; nothing if ``None``.
 
     Returns:
-        ``gen_ppl``, ``entropy``, ``distinct_1``, ``distinct_2``, ``distinct_3``, ``repetition``.
+        ``gen_ppl``, ``entropy``, ``distinct_1``, ``distinct_2``, ``distinct_3``, ``repetition``,
+        and those of the panel.
 
     Raises:
         ValueError: There are no samples, rows and texts differ in number, or the judge found no
@@ -115,7 +120,8 @@ def sample_metrics(rows: Rows, texts: Sequence[str], judge: Judge) -> dict[str, 
         **{f"distinct_{n}": distinct_n(rows, n) for n in (1, 2, 3)},
         "repetition": self_repetition(rows),
     }
-    return {"gen_ppl": _gen_ppl(texts, judge), **diversity}
+    further = {} if panel is None else panel.measure(texts)
+    return {"gen_ppl": _gen_ppl(texts, judge), **diversity, **further}
 
 
 def _gen_ppl(texts: Sequence[str], judge: Judge) -> Estimate:

@@ -33,15 +33,14 @@ class Chains:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
 
     def problems(self, count: int, seed: int) -> Sequence[Problem]:
-        """Return ``count`` problems."""
+        """Return ``count`` problems; a question is the same with more or fewer examples."""
         return [self._problem(seed, number) for number in range(count)]
 
     def _problem(self, seed: int, number: int) -> Problem:
         dice = Dice("chain", self.terms, self.largest, seed, number)
-        shown = ["Add step by step, writing each result."]
-        shown += ["{} = {}".format(*self._chain(dice)) for _ in range(self.shots)]
         asked, answer = self._chain(dice)
-        prompt = "\n".join([*shown, f"{asked} ="])
+        shown = ["{} = {}".format(*self._chain(dice)) for _ in range(self.shots)]
+        prompt = "\n".join(["Add step by step, writing each result.", *shown, f"{asked} ="])
         name = f"chain/{self.terms}/{seed}/{number:04}"
         return Problem(name, prompt, f" {answer}", group=f"n={self.terms}")
 
@@ -56,6 +55,7 @@ class Chains:
         return asked, ", ".join(results)
 
     def grade(self, problem: Problem, answer: str) -> Grade:
-        """Return 1 if the first line says all results."""
-        read = answer.strip().partition("\n")[0].strip()
-        return Grade.of(read == problem.answer.strip(), read, f"wanted {problem.answer.strip()}")
+        """Return 1 if the first line says all results, commas between them."""
+        line, wanted = answer.strip().partition("\n")[0].rstrip(" .\r"), problem.answer.strip()
+        read = ", ".join(part.strip() for part in line.split(","))
+        return Grade.of(read == wanted, read, f"wanted {wanted}")

@@ -1,7 +1,8 @@
 """How does one line name a thing with settings? ``copy:items=5,shots=2``; ``|`` offers several."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
+from functools import partial
 from itertools import product
 from pathlib import Path
 from types import UnionType
@@ -63,7 +64,7 @@ def made(kind: Callable[..., T], text: str, settings: Mapping[str, Any]) -> T:
     Raises:
         SuiteError: A setting is unknown, missing, of another kind or out of range.
     """
-    known: dict[str, Any] = {f.name: f.type for f in fields(kind)}  # pyright: ignore
+    known: dict[str, Any] = {f.name: f.type for f in settings_of(kind)}
     for name in settings:
         if name not in known:
             raise SuiteError(
@@ -75,6 +76,12 @@ def made(kind: Callable[..., T], text: str, settings: Mapping[str, Any]) -> T:
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise SuiteError(f"{text!r}: {error}") from None
+
+
+def settings_of(kind: Callable[..., Any]) -> tuple[Field[Any], ...]:
+    """Return the fields of a dataclass, or those that a partial one does not fix by position."""
+    built, fixed = (kind.func, len(kind.args)) if isinstance(kind, partial) else (kind, 0)
+    return fields(built)[fixed:]  # pyright: ignore
 
 
 def _fitting(text: str, name: str, kind: Any, value: Any) -> Any:

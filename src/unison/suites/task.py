@@ -131,4 +131,4 @@ def wilson(right: float | int, count: int, z: float = 1.959963984540054) -> tupl
     middle = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count
-    return ((middle - spread) / scale, (middle + spread) / scale)
+    return (max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale))

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
+from unison.bench.surveys.prose import Prose
 from unison.bench.surveys.survey import Survey
 
-SURVEYS: Mapping[str, Callable[..., Survey]] = {}
+SURVEYS: Mapping[str, Callable[..., Survey]] = {
+    "prose": Prose,
+}
 
 __all__ = ["SURVEYS", "Survey"]
