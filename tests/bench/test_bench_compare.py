@@ -268,14 +268,6 @@ def test_cells_that_asked_something_else_are_listed_with_the_reason(tmp_path, b,
     assert reason in section.tables[0].rows[0][-1]
 
 
-def test_prompts_that_differ_by_the_room_of_another_tokenizer_come_with_the_way_out(tmp_path):
-    other = benching.model_facts("n") | {"tokenizer": "t1"}
-    result, answers = cell(model="n", prompts_sha256="f" * 64, new_tokens=20)
-    b = (dataclasses.replace(result, model=other), answers)
-    [left] = compare(*benches(tmp_path, [cell()], [b])).left
-    assert "run both with one --new-tokens" in left.reason
-
-
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

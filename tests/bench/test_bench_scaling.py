@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unison.bench import scaling
-from unison.bench.record import Answer, Asked, Result
+from unison.bench.record import Answer, Asked, Interval, Result
 from unison.evaluate.scaling import Verifier
 
 ASKED = Asked("runs/small", "copy:items=5", "ancestral")
@@ -23,7 +23,7 @@ def answer(problem, sample, read, right, confidence=None, score=None):
 
 
 def done(asked=ASKED, samples=4):
-    return Result(asked, "done", samples=samples)
+    return Result(asked, "done", samples=samples, accuracy=Interval(0.5, 0.4, 0.6, 9))
 
 
 def written(rates, samples, seed=0, confident=True):
@@ -70,6 +70,8 @@ def test_nothing_is_said_where_nothing_was_tried_twice(panels):
     assert section([done()], lambda _: []) is None
     assert section([done()], lambda _: once) is None
     assert section([], lambda _: once) is None
+    twice = [answer("p1", j, "a", True) for j in range(2)]
+    assert section([Result(ASKED, "done", samples=2)], lambda _: twice) is None  # not graded
     assert panels == {}
 
 

@@ -13,6 +13,7 @@ from unison.decode import Strategy
 from unison.generation import Sampling
 from unison.generation.settings import process_name
 from unison.language_model import LanguageModel
+from unison.suites import Problem
 from unison.train import folder
 
 
@@ -48,9 +49,10 @@ def environment() -> dict[str, Any]:
     return {**folder.environment(), "load": load}
 
 
-def prompts_hash(canvases: Sequence[Sequence[str | int]]) -> str:
-    """Return one hash of all canvases: given text and numbers of open tokens, in order."""
-    return hashlib.sha256(json.dumps([list(parts) for parts in canvases]).encode()).hexdigest()
+def prompts_hash(problems: Sequence[Problem]) -> str:
+    """Return one hash of all prompts and suffixes, in order, as text: no tokenizer changes it."""
+    said = json.dumps([[problem.prompt, problem.suffix] for problem in problems])
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def of_strategy(model: LanguageModel, strategy: Strategy, sampling: Sampling) -> dict[str, Any]:

@@ -137,14 +137,8 @@ def _refusal(a: Result, b: Result) -> str:
     if a.prompts_sha256 != b.prompts_sha256:
         return (
             f"other prompts: {a.problems} problems with hash {a.prompts_sha256[:12]} in A, "
-            f"{b.problems} with {b.prompts_sha256[:12]} in B{_hint(a, b)}"
+            f"{b.problems} with {b.prompts_sha256[:12]} in B"
         )
     if a.accuracy is None or b.accuracy is None:
         return "texts are judged as a whole, so there are no problems to pair"
     return ""
-
-
-def _hint(a: Result, b: Result) -> str:
-    if a.model.get("tokenizer") == b.model.get("tokenizer") or a.new_tokens == b.new_tokens:
-        return ""
-    return "; their tokenizers need other numbers of tokens, so run both with one --new-tokens"

@@ -134,7 +134,7 @@ class Result:
         new_tokens: Open tokens of a canvas; 0 where that differs between problems.
         batch_size: Rows written together.
         seed: Names problems and noise.
-        prompts_sha256: Of all prompts, suffixes and sizes, in order.
+        prompts_sha256: Of all prompts and suffixes, in order, as text.
         settings: The strategy as it ran, every field, and temper, cache and guidance.
         model: Path, format, process, parameters, dtype, device and a hash of the weights.
         environment: Versions, machine, git state, and the load of others at the end.

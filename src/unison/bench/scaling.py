@@ -78,13 +78,15 @@ def section(
     A try is right if its score is 1; parts of points count for nothing here.
 
     Args:
-        results: Of a bench; cells that are not done or have one text per problem are left out.
+        results: Of a bench; cells that are not done, not graded or have one text per problem
+                are left out.
         answers: Of a cell.
         verifier: Whose ceiling is told; a thought experiment, nobody judges the texts.
         resamples: Of the problems, to which each law is fitted again for its intervals.
     """
     latest = {result.asked: result for result in results}.values()
-    tried = [result.asked for result in latest if result.status == "done" and result.samples > 1]
+    graded = [r for r in latest if r.status == "done" and r.accuracy is not None]
+    tried = [result.asked for result in graded if result.samples > 1]
     studies = [
         _study(asked, pools, verifier, resamples)
         for asked in tried

@@ -50,7 +50,7 @@ def result(cell: Cell, answers: Sequence[Answer], batches: Sequence[Batch], peak
         new_tokens=rooms.pop() if len(rooms) == 1 else 0,
         batch_size=cell.plan.batch_size,
         seed=cell.plan.seed,
-        prompts_sha256=facts.prompts_hash(cell.canvases),
+        prompts_sha256=facts.prompts_hash(cell.problems),
         settings=facts.of_strategy(cell.model, cell.strategy, cell.sampling),
         model=cell.known,
         environment=facts.environment(),
