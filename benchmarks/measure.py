@@ -6,12 +6,8 @@ process hardly do. Nothing here asserts: the caller prints targets next to what 
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +16,8 @@ import numpy as np
 import scipy
 import torch
 
-Work = Callable[[], object]
+from unison.bench import machine as limits
+from unison.bench.machine import Work
 
 
 @dataclass(frozen=True)
@@ -46,15 +43,8 @@ class Ratio:
 
 def take_turns(work: dict[str, Work], rounds: int, warm: int = 1) -> dict[str, list[float]]:
     """Return CPU seconds of every alternative in every round, after ``warm`` unmeasured rounds."""
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for number in range(-warm, rounds):
-        for name, run in work.items():
-            start = time.process_time()
-            run()
-            spent = time.process_time() - start
-            if number >= 0:
-                seconds[name].append(spent)
-    return seconds
+    spans = limits.take_turns(work, rounds, torch.device("cpu"), warm)
+    return {name: [span.cpu for span in taken] for name, taken in spans.items()}
 
 
 def ratio(name: str, over: list[float], under: list[float], target: str = "") -> Ratio:
@@ -80,19 +70,8 @@ def one_thread(seed: int) -> None:
 
 def machine() -> dict[str, Any]:
     """Return what a reader needs to place the numbers."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-    }
+    facts = limits.facts(torch.device("cpu"))
+    return facts | {"numpy": np.__version__, "scipy": scipy.__version__}
 
 
 def report(

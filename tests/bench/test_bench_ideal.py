@@ -16,7 +16,7 @@ from unison.decode.diffusion.first_hitting import FirstHitting
 from unison.decode.order import Position, Random
 from unison.decode.select import Threshold
 from unison.decode.temper import Temper
-from unison.suites.limits import (
+from unison.suites.limits.closed_forms import (
     Permutation,
     Replacement,
     even,
@@ -24,8 +24,8 @@ from unison.suites.limits import (
     safe_threshold,
     sampled_threshold,
 )
-from unison.suites.posteriors import Enumerated
-from unison.suites.waiting_line import WaitingLine
+from unison.suites.limits.posteriors import Enumerated
+from unison.suites.puzzles.waiting_line import WaitingLine
 from unison.types import Focus
 
 ROWS = 4000

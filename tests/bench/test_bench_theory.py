@@ -6,8 +6,8 @@ from oracle import parallel
 from unison.bench.ideal import strategy_spelt
 from unison.bench.record import Asked, Interval, Result
 from unison.bench.theory import limit, measured, perfect, section
-from unison.suites.posteriors import Enumerated
-from unison.suites.waiting_line import WaitingLine
+from unison.suites.limits.posteriors import Enumerated
+from unison.suites.puzzles.waiting_line import WaitingLine
 from unison.types import Estimate
 
 TASK = WaitingLine("replace_random")

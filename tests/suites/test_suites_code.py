@@ -6,10 +6,10 @@ import json
 import pytest
 
 from unison.suites import TASKS, SuiteError, Task
-from unison.suites.functions import HOLES, Functions, known_functions
-from unison.suites.humaneval import HumanEval
-from unison.suites.humaneval_infilling import HumanEvalInfilling
-from unison.suites.mbpp import Mbpp
+from unison.suites.code.functions import HOLES, Functions, known_functions
+from unison.suites.code.humaneval import HumanEval
+from unison.suites.code.humaneval_infilling import HumanEvalInfilling
+from unison.suites.code.mbpp import Mbpp
 from unison.suites.task import Problem
 
 DOUBLE = {

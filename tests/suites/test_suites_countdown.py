@@ -5,9 +5,9 @@ import json
 import pytest
 
 from unison.suites import SuiteError
-from unison.suites.chains import Chains
-from unison.suites.countdown import Countdown
-from unison.suites.reckoning import ReckoningError, outcome, steps_to
+from unison.suites.puzzles.chains import Chains
+from unison.suites.puzzles.countdown import Countdown
+from unison.suites.puzzles.reckoning import ReckoningError, outcome, steps_to
 from unison.suites.task import Problem
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from unison.suites import TASKS, SuiteError, made
-from unison.suites.lambada import Lambada
+from unison.suites.given.lambada import Lambada
 
 GSM8K = [
     {

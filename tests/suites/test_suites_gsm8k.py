@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from unison.suites import SuiteError
-from unison.suites.gsm8k import Gsm8k
+from unison.suites.given.gsm8k import Gsm8k
 
 ROWS = [
     {"question": f"What is {i} + {i}?", "answer": f"It is {2 * i}.\n#### {2 * i}"}

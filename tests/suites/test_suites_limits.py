@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from oracle import parallel
 
-from unison.suites.displacement import insertion, removal
-from unison.suites.limits import (
+from unison.suites.limits.closed_forms import (
     Certain,
     Limits,
     Permutation,
@@ -22,9 +21,10 @@ from unison.suites.limits import (
     sampled_threshold,
     total_correlation,
 )
-from unison.suites.listed import Listed, TooLargeError, listed
-from unison.suites.posteriors import Enumerated, Shuffled
-from unison.suites.recognised import limits_of
+from unison.suites.limits.displacement import insertion, removal
+from unison.suites.limits.listed import Listed, TooLargeError, listed
+from unison.suites.limits.posteriors import Enumerated, Shuffled
+from unison.suites.limits.recognised import limits_of
 
 CLOSED = {
     "copy": Certain,

@@ -8,10 +8,10 @@ import pytest
 from laws import assert_count, assert_law
 
 from unison.suites import TASKS, made
-from unison.suites.names import FIRST_NAMES, SURNAMES
-from unison.suites.posteriors import Enumerated, Shuffled
+from unison.suites.limits.posteriors import Enumerated, Shuffled
+from unison.suites.puzzles.names import FIRST_NAMES, SURNAMES
+from unison.suites.puzzles.waiting_line import RULES, WaitingLine
 from unison.suites.task import Problem, SuiteError
-from unison.suites.waiting_line import RULES, WaitingLine
 
 QUEUE = ["Cy Poe", "Al Roe", "Bo Dee"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from unison.suites.latex import same
-from unison.suites.math500 import Math500
+from unison.suites.given.latex import same
+from unison.suites.given.math500 import Math500
 
 SAME = [
     (r"\frac12", "0.5"),

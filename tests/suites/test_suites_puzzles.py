@@ -10,10 +10,10 @@ from laws import assert_law
 
 from unison.suites import TASKS, SuiteError, made
 from unison.suites.dice import Dice
-from unison.suites.grids import found
-from unison.suites.latin import Latin
-from unison.suites.sudoku import Sudoku
-from unison.suites.sudoku_search import completions, puzzle
+from unison.suites.puzzles.grids import found
+from unison.suites.puzzles.latin import Latin
+from unison.suites.puzzles.sudoku import Sudoku
+from unison.suites.puzzles.sudoku_search import completions, puzzle
 from unison.suites.task import Problem
 
 # --- grids --------------------------------------------------------------------------------------

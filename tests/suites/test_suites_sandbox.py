@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unison.suites.sandbox import Sandbox, enclosed
+from unison.suites.code.sandbox import Sandbox, enclosed
 from unison.suites.task import SuiteError
 
 QUICK = Sandbox(cpu_seconds=1, seconds=10.0)
@@ -231,7 +231,8 @@ def test_a_program_cannot_claim_to_have_passed(box, claim):
 
 
 def test_the_proof_of_passing_is_not_to_be_found_among_frames(box, monkeypatch):
-    monkeypatch.setattr("unison.suites.sandbox.secrets.token_hex", lambda count: "0123456789abcdef")
+    token = "unison.suites.code.sandbox.secrets.token_hex"
+    monkeypatch.setattr(token, lambda count: "0123456789abcdef")
     look = """
 import sys
 frame, seen = sys._getframe(), []

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from unison.suites import SuiteError
-from unison.suites.instances import instance
-from unison.suites.schemas import Schemas
+from unison.suites.given.instances import instance
+from unison.suites.given.schemas import Schemas
 
 
 def test_without_jsonschema_the_message_says_what_to_install(

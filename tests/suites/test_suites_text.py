@@ -7,10 +7,10 @@ import re
 import pytest
 
 from unison.suites import SUITES, TASKS, SuiteError, Task, made
-from unison.suites.edits import EDITS, Edits
-from unison.suites.extraction import Extraction
-from unison.suites.recall import Recall
-from unison.suites.stories import TEMPLATES, Stories
+from unison.suites.text.edits import EDITS, Edits
+from unison.suites.text.extraction import Extraction
+from unison.suites.text.recall import Recall
+from unison.suites.text.stories import TEMPLATES, Stories
 
 GENERATED = [
     Extraction(),

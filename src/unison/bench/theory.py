@@ -18,9 +18,9 @@ from unison.decode import Strategy
 from unison.evaluate import figures
 from unison.evaluate.scatter import Cloud, Scatter, Spot
 from unison.suites import ItemLaw, Theoretical
-from unison.suites.limits import Limits, divergence, groups_of, least_divergence
-from unison.suites.listed import TooLargeError
-from unison.suites.recognised import limits_of
+from unison.suites.limits.closed_forms import Limits, divergence, groups_of, least_divergence
+from unison.suites.limits.listed import TooLargeError
+from unison.suites.limits.recognised import limits_of
 
 _PERFECT, _GROUPS = "perfect model", "perfect model, random groups"
 _FEW = 6  # items up to which every group size is shown

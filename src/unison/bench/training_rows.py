@@ -68,7 +68,7 @@ def section(rows: Sequence[Row], limits: Limits) -> Section:
         "Training speed",
         [
             f"Optimiser steps of the training loop on random tokens, {limits.dtype}, "
-            f"threads: {limits.facts['threads']}, load of the machine: "
+            f"threads: {limits.facts['threads']}, load at the end: "
             f"{limits.facts['load'][0]:.1f}. All rows took turns, {rows[0].seconds.rounds} rounds; "
             "numbers are medians, with the extremes in brackets.",
             f"The best square products came to {_scaled(limits.flops.median, 1e9)} GFLOP and the "

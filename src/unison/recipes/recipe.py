@@ -4,11 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from unison.distil import METHODS, Distil
-from unison.objectives import OBJECTIVES
-from unison.suggest import nearest
 from unison.train import Train
-
-BLOCK_LENGTH = 16  # of networks whose blocks see what stands before them, unless said otherwise
+from unison.train.config import fitted, objective_of
 
 
 @dataclass(frozen=True)
@@ -34,23 +31,10 @@ def with_objective(recipe: Recipe, name: str) -> Recipe:
     Raises:
         ValueError: The objective is unknown.
     """
-    if name not in OBJECTIVES:
-        raise ValueError(
-            f"unknown objective {name!r}{nearest(name, OBJECTIVES)}; known: "
-            f"{', '.join(OBJECTIVES)}."
-        )
-    if isinstance(recipe.train.objective, OBJECTIVES[name]):
+    objective = objective_of(name)
+    if isinstance(recipe.train.objective, type(objective)):
         return recipe
-    objective = OBJECTIVES[name]()
-    attention = objective.needs.attention[0]
-    model = dataclasses.replace(
-        recipe.train.model,
-        attention=attention,
-        block_length=BLOCK_LENGTH if attention == "block_causal" else None,
-        time=objective.needs.time[0],
-        scalar=objective.needs.scalar,
-        self_conditioning=objective.needs.self_conditioning[0],
-    )
+    model = fitted(recipe.train.model, objective)
     train = dataclasses.replace(recipe.train, objective=objective, model=model)
     return dataclasses.replace(recipe, train=train)
 

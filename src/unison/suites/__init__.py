@@ -7,26 +7,26 @@ of them.
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from unison.suites.chains import Chains
-from unison.suites.countdown import Countdown
+from unison.suites.code.functions import Functions
+from unison.suites.code.humaneval import HumanEval
+from unison.suites.code.humaneval_infilling import HumanEvalInfilling
+from unison.suites.code.mbpp import Mbpp
 from unison.suites.dice import Dice
-from unison.suites.edits import Edits
-from unison.suites.extraction import Extraction
-from unison.suites.functions import Functions
-from unison.suites.gsm8k import Gsm8k
-from unison.suites.humaneval import HumanEval
-from unison.suites.humaneval_infilling import HumanEvalInfilling
-from unison.suites.lambada import Lambada
-from unison.suites.latin import Latin
-from unison.suites.math500 import Math500
-from unison.suites.mbpp import Mbpp
-from unison.suites.recall import Recall
-from unison.suites.schemas import Schemas
+from unison.suites.given.gsm8k import Gsm8k
+from unison.suites.given.lambada import Lambada
+from unison.suites.given.math500 import Math500
+from unison.suites.given.schemas import Schemas
+from unison.suites.puzzles.chains import Chains
+from unison.suites.puzzles.countdown import Countdown
+from unison.suites.puzzles.latin import Latin
+from unison.suites.puzzles.sudoku import Sudoku
+from unison.suites.puzzles.waiting_line import RULES, WaitingLine
 from unison.suites.spelling import Spelt, alternatives, made, settings_of, spelt
-from unison.suites.stories import Stories
-from unison.suites.sudoku import Sudoku
 from unison.suites.task import Grade, ItemLaw, Problem, SuiteError, Task, Theoretical, wilson
-from unison.suites.waiting_line import RULES, WaitingLine
+from unison.suites.text.edits import Edits
+from unison.suites.text.extraction import Extraction
+from unison.suites.text.recall import Recall
+from unison.suites.text.stories import Stories
 
 TASKS: Mapping[str, Callable[..., Task]] = {
     "chain": Chains,

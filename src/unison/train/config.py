@@ -1,14 +1,17 @@
 """What is a training run? Frozen dataclasses, validated whole before any work starts."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
 from unison.data import TokenizerSpec
 from unison.models import PRESETS, TransformerConfig
-from unison.objectives import Duo, Objective
+from unison.objectives import OBJECTIVES, Duo, Objective
 from unison.process import SCHEDULES
+from unison.suggest import nearest
 
 Device = Literal["auto", "cpu", "cuda"]
+BLOCK_LENGTH = 16  # of networks whose blocks see what stands before them, unless said otherwise
 
 
 class TrainError(ValueError):
@@ -135,6 +138,34 @@ class Train:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"unknown schedule {self.schedule!r}; known: {', '.join(SCHEDULES)}.")
         _check_needs(self.objective, self.model)
+
+
+def objective_of(name: str) -> Objective:
+    """Return the objective of a name, as it comes.
+
+    Raises:
+        TrainError: The objective is unknown.
+    """
+    if name not in OBJECTIVES:
+        raise TrainError(
+            f"unknown objective {name!r}{nearest(name, OBJECTIVES)}; known: "
+            f"{', '.join(OBJECTIVES)}."
+        )
+    return OBJECTIVES[name]()
+
+
+def fitted(model: TransformerConfig, objective: Objective) -> TransformerConfig:
+    """Return the shape with the attention, inputs and outputs an objective is best trained with."""
+    needs = objective.needs
+    attention = needs.attention[0]
+    return dataclasses.replace(
+        model,
+        attention=attention,
+        block_length=BLOCK_LENGTH if attention == "block_causal" else None,
+        time=needs.time[0],
+        scalar=needs.scalar,
+        self_conditioning=needs.self_conditioning[0],
+    )
 
 
 def _check_needs(objective: Objective, model: TransformerConfig) -> None:

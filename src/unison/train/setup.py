@@ -136,12 +136,24 @@ def prepare(
     stream = BlockStream.over(
         corpus.train.tokens, config.model.max_length, config.batch_size, config.seed
     )
-    words, count = corpus.tokenizer, config.objective.needs.holes
-    holes = Holes(count, words.eos_id) if count else None
-    process = make_process(config.objective.process, words.vocab_size, config.schedule, holes)
+    process, network = build(config, corpus.tokenizer.vocab_size, corpus.tokenizer.eos_id, device)
+    return Prepared(corpus, stream, process, network, config.objective)
+
+
+def build(
+    config: Train, vocab_size: int, eos_id: int, device: torch.device
+) -> tuple[Process, Transformer]:
+    """Return the process of a run and the network its seed draws.
+
+    Raises:
+        TrainError: The shape states other sizes than the vocabulary and the process need.
+    """
+    count = config.objective.needs.holes
+    holes = Holes(count, eos_id) if count else None
+    process = make_process(config.objective.process, vocab_size, config.schedule, holes)
     shape = sized(config.model, process)
     torch.manual_seed(config.seed)
-    return Prepared(corpus, stream, process, Transformer(shape).to(device), config.objective)
+    return process, Transformer(shape).to(device)
 
 
 def sized(shape: TransformerConfig, process: Process) -> TransformerConfig:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from unison.suites.code import distinct, filled, graded
-from unison.suites.jsonl import Record, drawn, found, records
-from unison.suites.sandbox import Sandbox, enclosed
+from unison.suites.code.answers import distinct, filled, graded
+from unison.suites.code.sandbox import Sandbox, enclosed
+from unison.suites.given.jsonl import Record, drawn, found, records
 from unison.suites.task import Grade, Problem
 
 _EXPECTED = (

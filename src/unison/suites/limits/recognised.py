@@ -3,10 +3,10 @@
 import numpy as np
 from jaxtyping import Int
 
-from unison.suites.displacement import insertion, removal
-from unison.suites.limits import Certain, Limits, Permutation, Replacement
-from unison.suites.listed import Listed, listed
-from unison.suites.posteriors import Enumerated, Shuffled
+from unison.suites.limits.closed_forms import Certain, Limits, Permutation, Replacement
+from unison.suites.limits.displacement import insertion, removal
+from unison.suites.limits.listed import Listed, listed
+from unison.suites.limits.posteriors import Enumerated, Shuffled
 from unison.suites.task import ItemLaw
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from unison.suites.limits import Plan, Profile, checked
+from unison.suites.limits.closed_forms import Plan, Profile, checked
 from unison.suites.task import ItemLaw
 
 Groups = Sequence[Sequence[int]]

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 
-from unison.suites.jsonl import Record
-from unison.suites.sandbox import Outcome
+from unison.suites.code.sandbox import Outcome
+from unison.suites.given.jsonl import Record
 from unison.suites.task import Grade
 
 _FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)

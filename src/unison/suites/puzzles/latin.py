@@ -13,8 +13,8 @@ from itertools import permutations
 from typing import ClassVar
 
 from unison.suites.dice import Dice
-from unison.suites.grids import BLANK, agrees, complete, found, lines_of, written
-from unison.suites.posteriors import Enumerated
+from unison.suites.limits.posteriors import Enumerated
+from unison.suites.puzzles.grids import BLANK, agrees, complete, found, lines_of, written
 from unison.suites.task import Grade, ItemLaw, Problem
 
 _SIDE, _CELLS = 4, 16

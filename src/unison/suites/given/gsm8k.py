@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from unison.suites.jsonl import Record, drawn, found, records
+from unison.suites.given.jsonl import Record, drawn, found, records
 from unison.suites.task import Grade, Problem, SuiteError
 
 _EXPECTED = '{"question": "...", "answer": "... #### 18"}'

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from unison.suites.dice import Dice
-from unison.suites.grids import BLANK, agrees, complete, found, written
-from unison.suites.jsonl import Line, drawn, lines, records
-from unison.suites.posteriors import Enumerated
-from unison.suites.sudoku_search import puzzle, units_of
+from unison.suites.given.jsonl import Line, drawn, lines, records
+from unison.suites.limits.posteriors import Enumerated
+from unison.suites.puzzles.grids import BLANK, agrees, complete, found, written
+from unison.suites.puzzles.sudoku_search import puzzle, units_of
 from unison.suites.task import Grade, ItemLaw, Problem
 
 _MOST_BLANKS = {4: 12, 9: 54}  # with more, a single solution is impossible or rare

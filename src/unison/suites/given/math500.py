@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from unison.suites.jsonl import Record, drawn, found, records
-from unison.suites.latex import same, spelt
+from unison.suites.given.jsonl import Record, drawn, found, records
+from unison.suites.given.latex import same, spelt
 from unison.suites.task import Grade, Problem
 
 _EXPECTED = '{"problem": "...", "answer": "..."}, and if known "solution", "subject" and "level"'

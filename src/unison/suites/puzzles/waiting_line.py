@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from unison.suggest import nearest
 from unison.suites.dice import Dice
-from unison.suites.names import FIRST_NAMES, SURNAMES
-from unison.suites.posteriors import Enumerated, Shuffled
+from unison.suites.limits.posteriors import Enumerated, Shuffled
+from unison.suites.puzzles.names import FIRST_NAMES, SURNAMES
 from unison.suites.task import Grade, ItemLaw, Problem
 
 _FEWEST, _MOST = 3, 100

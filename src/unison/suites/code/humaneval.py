@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from unison.suites.code import body, distinct, fenced, graded, program, starts_at_margin
-from unison.suites.jsonl import Record, drawn, found, records
-from unison.suites.sandbox import Sandbox, enclosed
+from unison.suites.code.answers import body, distinct, fenced, graded, program, starts_at_margin
+from unison.suites.code.sandbox import Sandbox, enclosed
+from unison.suites.given.jsonl import Record, drawn, found, records
 from unison.suites.task import Grade, Problem
 
 _EXPECTED = (

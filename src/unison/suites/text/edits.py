@@ -7,8 +7,8 @@ from typing import ClassVar, NamedTuple
 
 from unison.suggest import nearest
 from unison.suites.dice import Dice
-from unison.suites.pronounceable import made_up
 from unison.suites.task import Grade, Problem
+from unison.suites.text.pronounceable import made_up
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

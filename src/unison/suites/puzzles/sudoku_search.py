@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
 from unison.suites.dice import Dice
-from unison.suites.grids import lines_of
+from unison.suites.puzzles.grids import lines_of
 
 Grid = tuple[int, ...]  # row by row, 0 where blank
 

@@ -1,6 +1,6 @@
 """How right can a perfect model be where an item was put in or left out at a hidden place?
 
-The closed forms of ``unison.suites.limits`` for insertions and removals; derived here.
+The closed forms of ``unison.suites.limits.closed_forms`` for insertions and removals; derived here.
 """
 
 import math
@@ -10,7 +10,7 @@ from functools import cache
 
 import numpy as np
 
-from unison.suites.limits import Profile, at_least, checked, surprise
+from unison.suites.limits.closed_forms import Profile, at_least, checked, surprise
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unison.suites.dice import Dice
-from unison.suites.pronounceable import made_up
 from unison.suites.task import Grade, Problem
+from unison.suites.text.pronounceable import made_up
 
 _KEY_LENGTH = 6  # letters: 75 ** 3 keys
 _SHOWN = 4  # pairs of an example

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from unison.suites.dice import Dice
-from unison.suites.first_json import first_object, written
-from unison.suites.records import RECORDS
 from unison.suites.task import Grade, Problem
+from unison.suites.text.first_json import first_object, written
+from unison.suites.text.records import RECORDS
 
 _MOST = min(sum(not field.nested for field in fields) for fields in RECORDS.values())
 

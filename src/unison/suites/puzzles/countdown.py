@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from unison.suites.dice import Dice
-from unison.suites.jsonl import Record, drawn, records
-from unison.suites.reckoning import ReckoningError, outcome, random_steps, steps_to
+from unison.suites.given.jsonl import Record, drawn, records
+from unison.suites.puzzles.reckoning import ReckoningError, outcome, random_steps, steps_to
 from unison.suites.task import Grade, Problem
 
 _FEWEST, _MOST = 2, 6

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from unison.suites.first_json import first_value
-from unison.suites.instances import instance
-from unison.suites.jsonl import Record, drawn, found, records
+from unison.suites.given.instances import instance
+from unison.suites.given.jsonl import Record, drawn, found, records
 from unison.suites.task import Grade, Problem, SuiteError
+from unison.suites.text.first_json import first_value
 
 _EXPECTED = '{"schema": {"type": "object", ...}}, and if known "instance" and "prompt"'
 _FILES = ("test.jsonl", "schemas.jsonl", "jsonschemabench.jsonl")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from unison.suggest import nearest
-from unison.suites.code import body, filled, graded
+from unison.suites.code.answers import body, filled, graded
+from unison.suites.code.sandbox import Sandbox
 from unison.suites.dice import Dice
-from unison.suites.sandbox import Sandbox
 from unison.suites.task import Grade, Problem
 
 _LIBRARY = {  # whose examples were seen to hold when run alone, on Python 3.11 to 3.13

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from unison.suites.jsonl import drawn, found, lines, records
+from unison.suites.given.jsonl import drawn, found, lines, records
 from unison.suites.task import Grade, Problem, SuiteError
 
 _FILES = ("lambada_test_plain_text.txt", "lambada_test.jsonl")

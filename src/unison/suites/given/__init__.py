@@ -1,0 +1,1 @@
+"""Which questions come from a file? Published sets, named by their path."""

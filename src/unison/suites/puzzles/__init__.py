@@ -1,0 +1,1 @@
+"""Which questions have exact answers that anyone can check? Lists, grids and sums."""

@@ -1,0 +1,1 @@
+"""Which questions are about words and letters? Extraction, recall, stories, edits."""
