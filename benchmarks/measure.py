@@ -16,8 +16,8 @@ import numpy as np
 import scipy
 import torch
 
-from unison.bench import machine as limits
-from unison.bench.machine import Work
+from unison.bench.training import machine as limits
+from unison.bench.training.machine import Work
 
 
 @dataclass(frozen=True)

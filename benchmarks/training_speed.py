@@ -2,7 +2,7 @@
 
     python -m benchmarks.training_speed --threads 1 --out x.json
 
-Any setting of ``unison.bench.training.Speed`` is a flag.
+Any setting of ``unison.bench.training.steps.Speed`` is a flag.
 """
 
 import dataclasses
@@ -12,10 +12,10 @@ from pathlib import Path
 import tyro
 
 from unison import files
-from unison.bench.document import Document
-from unison.bench.markdown import render
-from unison.bench.training import Speed, measure
-from unison.bench.training_rows import section
+from unison.bench.report.document import Document
+from unison.bench.report.markdown import render
+from unison.bench.training.rows import section
+from unison.bench.training.steps import Speed, measure
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 from scipy import optimize, stats
 
 from unison.bench import BenchError
-from unison.bench.compare import compare, compared, content
-from unison.bench.intervals import difference, holm, mcnemar, ratio, tango
+from unison.bench.comparison.compare import compare, compared, content
+from unison.bench.comparison.intervals import difference, holm, mcnemar, ratio, tango
 from unison.bench.record import Asked
 
 Z = 1.959963984540054

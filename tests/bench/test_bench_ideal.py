@@ -8,7 +8,7 @@ import torch
 from laws import assert_count, assert_law
 from oracle import parallel
 
-from unison.bench.ideal import ideal_denoiser, in_groups, simulate, strategy_spelt
+from unison.bench.theory.ideal import ideal_denoiser, in_groups, simulate, strategy_spelt
 from unison.decode import Strategy
 from unison.decode.diffusion.ancestral import Ancestral
 from unison.decode.diffusion.composed import Composed
@@ -184,8 +184,8 @@ def test_drafts_that_look_back_run_on_items():
 def test_answers_do_not_depend_on_how_many_are_written_together(monkeypatch: pytest.MonkeyPatch):
     law = law_of("shuffle")
     whole = simulate(law, in_groups(2), 60, seed=5)
-    monkeypatch.setattr("unison.bench.ideal._ENTRIES", 25 * 7)
-    monkeypatch.setattr("unison.bench.ideal._STATES", 3)
+    monkeypatch.setattr("unison.bench.theory.ideal._ENTRIES", 25 * 7)
+    monkeypatch.setattr("unison.bench.theory.ideal._STATES", 3)
     assert simulate(law, in_groups(2), 60, seed=5) == whole
     assert simulate(law, in_groups(2), 60, seed=6) != whole
 

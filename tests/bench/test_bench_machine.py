@@ -7,8 +7,9 @@ import torch
 from jaxtyping import TypeCheckError
 from torch.utils.flop_counter import FlopCounterMode
 
-from unison.bench import machine, memory
-from unison.bench.machine import Limits, Probe, Probes, Span, Spread
+from unison.bench import memory
+from unison.bench.training import machine
+from unison.bench.training.machine import Limits, Probe, Probes, Span, Spread
 
 CPU = torch.device("cpu")
 MIB = 1 << 20

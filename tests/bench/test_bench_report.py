@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from unison.bench import BenchError, drawing, frontier, markdown, naming, summary, tables
-from unison.bench import html as page
-from unison.bench.document import Document, Figure, Section, Table
-from unison.bench.printable import printable
+from unison.bench import BenchError
 from unison.bench.record import Asked, Interval, Result
+from unison.bench.report import drawing, frontier, markdown, naming, summary, tables
+from unison.bench.report import html as page
+from unison.bench.report.document import Document, Figure, Section, Table
+from unison.bench.report.printable import printable
 from unison.evaluate import figures
 from unison.evaluate.labels import Box, Wanted, placed
 from unison.evaluate.scatter import Cloud, Scatter, Spot

@@ -6,8 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from unison.bench import scaling
 from unison.bench.record import Answer, Asked, Interval, Result
+from unison.bench.theory import tries as scaling
 from unison.evaluate.scaling import Verifier
 
 ASKED = Asked("runs/small", "copy:items=5", "ancestral")

@@ -3,9 +3,9 @@
 import pytest
 from oracle import parallel
 
-from unison.bench.ideal import strategy_spelt
 from unison.bench.record import Asked, Interval, Result
-from unison.bench.theory import limit, measured, perfect, section
+from unison.bench.theory.ideal import strategy_spelt
+from unison.bench.theory.limits import limit, measured, perfect, section
 from unison.suites.limits.posteriors import Enumerated
 from unison.suites.puzzles.waiting_line import WaitingLine
 from unison.types import Estimate

@@ -11,12 +11,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from unison import files
-from unison.bench import flops, machine, parts, training
-from unison.bench.flops import Counting
-from unison.bench.machine import Limits, Spread
 from unison.bench.record import BenchError
-from unison.bench.training import Speed
-from unison.bench.training_rows import Row, section
+from unison.bench.training import flops, machine, parts
+from unison.bench.training import steps as training
+from unison.bench.training.flops import Counting
+from unison.bench.training.machine import Limits, Spread
+from unison.bench.training.rows import Row, section
+from unison.bench.training.steps import Speed
 from unison.models import MixtureConfig, Transformer, TransformerConfig, View
 from unison.objectives import OBJECTIVES, Duo
 from unison.train import Optimizer, Train, optim, step

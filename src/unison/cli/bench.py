@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from unison import bench, checkpoints, files
-from unison.bench import compare as comparison
-from unison.bench import facts, markdown, record, report, summary, tables
-from unison.bench import training as steps
-from unison.bench.document import Document
+from unison.bench import facts, record
+from unison.bench.comparison import compare as comparison
 from unison.bench.plan import Plan, questions
+from unison.bench.report import markdown, summary, tables
+from unison.bench.report import whole as report
+from unison.bench.report.document import Document
 from unison.bench.run import Observe, Progress
 from unison.bench.surveys import SURVEYS
-from unison.bench.training import Speed
-from unison.bench.training_rows import section as steps_section
+from unison.bench.training import steps
+from unison.bench.training.rows import section as steps_section
+from unison.bench.training.steps import Speed
 from unison.cli import shared
 from unison.language_model import LanguageModel
 from unison.recipes.run import load
@@ -191,7 +193,7 @@ def compare(flags: Comparison) -> None:
         flags.out.mkdir(parents=True, exist_ok=True)
         summary.write(flags.out, document, text="comparison.md", page="comparison.html")
     if flags.json:
-        shared.emit(facts.plain(found))
+        shared.emit(comparison.content(found))
     else:
         print(markdown.render(document))
 

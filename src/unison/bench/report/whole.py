@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from unison.bench import ideal, plan, record, scaling, summary, tables, theory
-from unison.bench.document import Document, Section
-from unison.bench.drawing import can_draw
+from unison.bench import plan, record
 from unison.bench.record import Answer, Asked, Result
+from unison.bench.report import summary, tables
+from unison.bench.report.document import Document, Section
+from unison.bench.report.drawing import can_draw
+from unison.bench.theory import ideal
+from unison.bench.theory import limits as theory
+from unison.bench.theory import tries as scaling
 from unison.decode import Strategy
 from unison.suites import Theoretical
 

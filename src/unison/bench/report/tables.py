@@ -4,9 +4,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from unison.bench import frontier, naming
-from unison.bench.document import Table
 from unison.bench.record import Asked, Interval, Result
+from unison.bench.report import frontier, naming
+from unison.bench.report.document import Table
 from unison.evaluate.report import spell
 from unison.types import Estimate
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from unison.bench.document import Section, Table
-from unison.bench.machine import Limits, Spread
 from unison.bench.memory import Of
-from unison.bench.parts import PARTS
+from unison.bench.report.document import Section, Table
+from unison.bench.training.machine import Limits, Spread
+from unison.bench.training.parts import PARTS
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from unison.bench.document import Figure, Section, Table
-from unison.bench.ideal import in_groups, simulate
 from unison.bench.record import Interval, Result
+from unison.bench.report.document import Figure, Section, Table
+from unison.bench.theory.ideal import in_groups, simulate
 from unison.decode import Strategy
 from unison.evaluate import figures
 from unison.evaluate.scatter import Cloud, Scatter, Spot

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from unison.bench.document import Section, Table
 from unison.bench.record import Asked, Result
+from unison.bench.report.document import Section, Table
 
 _MOST = 4  # different values that are listed
 

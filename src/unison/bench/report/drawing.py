@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Sequence
 
-from unison.bench.document import Figure
+from unison.bench.report.document import Figure
 from unison.evaluate.figures import Panel, drawn
 from unison.evaluate.scatter import Scatter
 

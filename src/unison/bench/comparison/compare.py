@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unison.bench import naming, tables
-from unison.bench.document import Document, Section, Table
-from unison.bench.intervals import SHARES, Difference, Ratio, difference, holm, ratio
-from unison.bench.pairing import Left, Paired, pair
-from unison.bench.provenance import flat, of_bench, told
+from unison.bench.comparison.intervals import SHARES, Difference, Ratio, difference, holm, ratio
+from unison.bench.comparison.pairing import Left, Paired, pair
 from unison.bench.record import Answer, Batch, BenchError, Result, read_answers, read_results
+from unison.bench.report import naming, tables
+from unison.bench.report.document import Document, Section, Table
+from unison.bench.report.provenance import flat, of_bench, told
 
 _SPEED = ("batch_size", "dtype", "device")  # decide speed, beside the machine
 _LOAD = 1.0  # busy cores that others may take more of in one bench than in the other

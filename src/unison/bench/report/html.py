@@ -2,9 +2,9 @@
 
 from html import escape
 
-from unison.bench.document import Document, Section, Table
-from unison.bench.markdown import numeric
-from unison.bench.printable import printable
+from unison.bench.report.document import Document, Section, Table
+from unison.bench.report.markdown import numeric
+from unison.bench.report.printable import printable
 from unison.evaluate import page
 
 

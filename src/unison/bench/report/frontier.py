@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from unison.bench import naming
-from unison.bench.document import Figure
-from unison.bench.drawing import figures
 from unison.bench.record import Asked, Result
+from unison.bench.report import naming
+from unison.bench.report.document import Figure
+from unison.bench.report.drawing import figures
 from unison.evaluate.scatter import Cloud, Scatter, Spot
 
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from unison.bench import naming
-from unison.bench.document import Figure, Section, Table
-from unison.bench.drawing import figures
 from unison.bench.record import Answer, Asked, Interval, Result
-from unison.bench.tables import NOTHING, percent
+from unison.bench.report import naming
+from unison.bench.report.document import Figure, Section, Table
+from unison.bench.report.drawing import figures
+from unison.bench.report.tables import NOTHING, percent
 from unison.evaluate import scaling
 from unison.evaluate.figures import Curve, Panel
 from unison.evaluate.scaling import Band, BetaDifficulty, Extrapolation, Tries, Verifier, Worth

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from unison import files
-from unison.bench import frontier, html, markdown, naming, provenance, tables
-from unison.bench.document import Document, Figure, Section, Table
-from unison.bench.drawing import MISSING, can_draw
-from unison.bench.printable import clipped
 from unison.bench.record import Answer, Asked, BenchError, Result
+from unison.bench.report import frontier, html, markdown, naming, provenance, tables
+from unison.bench.report.document import Document, Figure, Section, Table
+from unison.bench.report.drawing import MISSING, can_draw
+from unison.bench.report.printable import clipped
 
 _SHOWN = 3  # right answers of a task that are shown, and as many wrong ones
 _LETTERS = 400  # of an answer

@@ -2,8 +2,8 @@
 
 import re
 
-from unison.bench.document import Document, Figure, Section, Table
-from unison.bench.printable import printable
+from unison.bench.report.document import Document, Figure, Section, Table
+from unison.bench.report.printable import printable
 
 FIGURES = "figures"  # folder of the figures, beside the file
 

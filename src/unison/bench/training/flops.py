@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unison.bench.machine import Work, noise
 from unison.bench.memory import Alive
+from unison.bench.training.machine import Work, noise
 from unison.models import TransformerConfig
 
 _FREQUENCIES = 256  # sinusoids of the noise level

@@ -10,11 +10,12 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from unison.bench import flops, machine, memory
-from unison.bench.machine import Limits, Span, Work, spread
-from unison.bench.parts import DONE, PARTS, Marks, marked
+from unison.bench import memory
 from unison.bench.record import BenchError
-from unison.bench.training_rows import Row
+from unison.bench.training import flops, machine
+from unison.bench.training.machine import Limits, Span, Work, spread
+from unison.bench.training.parts import DONE, PARTS, Marks, marked
+from unison.bench.training.rows import Row
 from unison.models import PRESETS, TransformerConfig
 from unison.prob import rng
 from unison.prob.rng import Key

@@ -1,0 +1,1 @@
+"""Is one bench better than another? Pairs of cells, problem by problem."""

@@ -1,0 +1,1 @@
+"""How do people read a bench? Tables, figures, a page."""

@@ -1,0 +1,1 @@
+"""How fast does a model learn? Real training steps beside the machine's own limits."""
