@@ -3,9 +3,12 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+from unison import checkpoints
 from unison.bench.record import Answer
 from unison.bench.surveys import Survey
+from unison.data.chat import Message, chat_template
 from unison.generation import Sample, filled
 from unison.language_model import LanguageModel
 from unison.process import Sequential
@@ -36,6 +39,27 @@ def canvases(
         room = exact if new_tokens is None else new_tokens
         made.append([part for part in (problem.prompt, room, problem.suffix) if part != ""])
     return made
+
+
+def conversed(
+    model: LanguageModel, source: str, problems: Sequence[Problem]
+) -> tuple[LanguageModel, list[Problem]]:
+    """Return problems as messages of a user, and the model that reads them.
+
+    Special tokens stand by name in what a template writes, and the model returned reads them so.
+
+    Raises:
+        ValueError: The checkpoint has no chat template, or text follows a gap.
+    """
+    if any(problem.suffix for problem in problems):
+        raise ValueError("the task leaves gaps before given text, which no message has")
+    template = chat_template(checkpoints.locate(source), model.tokenizer)
+    spoken = replace(model, tokenizer=replace(model.tokenizer, special=True))
+    asked = [
+        replace(problem, prompt=template.prompt([Message("user", problem.prompt)]))
+        for problem in problems
+    ]
+    return spoken, asked
 
 
 def _check_infilling(model: LanguageModel) -> None:

@@ -61,6 +61,9 @@ def prepared(
     if getattr(questions.task, "executes", False) and not chosen.execute:
         raise ValueError("grading runs code that the model wrote; allow it with --execute")
     sampling = plan.sampling(model, asked.strategy)
-    canvases = asking.canvases(model, problems, chosen.new_tokens)
+    told = problems
+    if chosen.chat:
+        model, told = asking.conversed(model, asked.model, problems)
+    canvases = asking.canvases(model, told, chosen.new_tokens)
     strategy = check(model, canvases, sampling)
     return Cell(asked, chosen, model, known, questions, problems, canvases, sampling, strategy)

@@ -34,6 +34,7 @@ class Plan:
             its end, or for the right answer's own length where text follows the gap.
         batch_size: Texts written together; changes speed and memory, never text.
         seed: Names problems and noise.
+        chat: Whether a problem is asked as a user's message, by the checkpoint's chat template.
         execute: Whether code that a model wrote may be run, for tasks that are graded so.
         dtype: Of the weights; the checkpoint's own if ``None``.
     """
@@ -46,6 +47,7 @@ class Plan:
     new_tokens: int | None = None
     batch_size: int = 16
     seed: int = 0
+    chat: bool = False
     execute: bool = False
     dtype: str | None = None
 

@@ -51,7 +51,10 @@ def result(cell: Cell, answers: Sequence[Answer], batches: Sequence[Batch], peak
         batch_size=cell.plan.batch_size,
         seed=cell.plan.seed,
         prompts_sha256=facts.prompts_hash(cell.problems),
-        settings=facts.of_strategy(cell.model, cell.strategy, cell.sampling),
+        settings={
+            **facts.of_strategy(cell.model, cell.strategy, cell.sampling),
+            "chat": cell.plan.chat,
+        },
         model=cell.known,
         environment=facts.environment(),
     )

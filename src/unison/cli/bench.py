@@ -48,6 +48,7 @@ class Flags:
         new_tokens: Open tokens of a canvas; if left out, the longest right answer of the task.
         batch_size: Texts written together; changes speed and memory, never text.
         seed: Names problems and noise.
+        chat: Ask as a user's message, by the checkpoint's chat template.
         execute: Allow running code that a model wrote, in a subprocess with limits.
         resume: Go on with what is in --out.
         dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
@@ -63,6 +64,7 @@ class Flags:
     new_tokens: int | None = None
     batch_size: int = 16
     seed: int = 0
+    chat: bool = False
     execute: bool = False
     resume: bool = False
     dtype: str | None = None
