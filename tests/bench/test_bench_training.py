@@ -16,7 +16,7 @@ from unison.bench.training import flops, machine, parts
 from unison.bench.training import steps as training
 from unison.bench.training.flops import Counting
 from unison.bench.training.machine import Limits, Spread
-from unison.bench.training.rows import Row, section
+from unison.bench.training.rows import Row, content, read, section
 from unison.bench.training.steps import Speed
 from unison.models import MixtureConfig, Transformer, TransformerConfig, View
 from unison.objectives import OBJECTIVES, Duo
@@ -410,3 +410,10 @@ class TestSection:
             ["product of 256 x 256, GFLOP", "80.0", "70.0", "90.0"],
             ["copy, GB", "20.0", "10.0", "30.0"],
         ]
+
+
+def test_a_record_of_training_speed_is_read_as_it_was_written():
+    speed = Speed(("ar",), ("16x1x2",), 16, 8, 2, steps=1, warmup=1)
+    rows, limits = training.measure(speed)
+    written = json.loads(files.to_json(content(rows, limits)))
+    assert read(written) == (rows, limits)

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unison import bench, checkpoints, files
-from unison.bench import facts, record
+from unison.bench import record
 from unison.bench.comparison import compare as comparison
 from unison.bench.plan import Plan, questions
 from unison.bench.report import markdown, summary, tables
@@ -18,6 +18,7 @@ from unison.bench.report.document import Document
 from unison.bench.run import Observe, Progress
 from unison.bench.surveys import SURVEYS
 from unison.bench.training import steps
+from unison.bench.training.rows import content as written
 from unison.bench.training.rows import section as steps_section
 from unison.bench.training.steps import Speed
 from unison.cli import shared
@@ -208,14 +209,14 @@ def training(arguments: list[str]) -> None:
     """
     flags, speed = shared.parse_with(Training, Speed(), "bench --training", arguments)
     rows, limits = steps.measure(speed, shared.log)
-    found = {"speed": speed, "rows": rows, "limits": limits}
+    found = {"settings": asdict(speed), **written(rows, limits)}
     document = Document("unison bench --training", (), (steps_section(rows, limits),))
     if flags.out is not None:
         flags.out.mkdir(parents=True, exist_ok=True)
         summary.write(flags.out, document)
-        files.write_json(flags.out / "training.json", facts.plain(found))
+        files.write_json(flags.out / "training.json", found)
     if flags.json:
-        shared.emit(facts.plain(found))
+        shared.emit(found)
     else:
         print(markdown.render(document))
 

@@ -1,7 +1,8 @@
 """What is told of a training step's speed? One row for an objective at a size, and its tables."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from unison.bench.memory import Of
 from unison.bench.report.document import Section, Table
@@ -59,6 +60,25 @@ class Row:
     def intensity(self) -> float:
         """FLOPs of matrix products for each byte that the step's operations name."""
         return (self.flops + self.optimizer_flops) / self.bytes
+
+
+def content(rows: Sequence[Row], limits: Limits) -> dict[str, Any]:
+    """Return what was measured as JSON values."""
+    return {"rows": [asdict(row) for row in rows], "limits": asdict(limits)}
+
+
+def read(content: Mapping[str, Any]) -> tuple[list[Row], Limits]:
+    """Return what ``content`` wrote down."""
+    spread = {f.name for f in fields(Row) if f.type is Spread}
+    found: list[Row] = []
+    for row in content["rows"]:
+        said: dict[str, Any] = {**row}
+        said.update({name: Spread(**said[name]) for name in spread})
+        found.append(Row(**said))
+    limits: dict[str, Any] = dict(content["limits"])
+    for name in ("products", "traffic"):
+        limits[name] = {key: Spread(**value) for key, value in limits[name].items()}
+    return found, Limits(**limits)
 
 
 def section(rows: Sequence[Row], limits: Limits) -> Section:

@@ -54,7 +54,10 @@ class LeftToRight:
         ended = self._ended(token, position, canvas)
         written = undecided & (_at(position, xt) | ended[:, None])
         xs = torch.where(written, token[:, None], xt)
-        return canvas._replace(tokens=xs), StepInfo(xs != xt, ended | (undecided.sum(1) <= 1))
+        sure = torch.zeros(xt.shape, device=xt.device)
+        sure = sure.scatter(1, position, log_x0.gather(1, token[:, None]).exp())
+        done = ended | (undecided.sum(1) <= 1)
+        return canvas._replace(tokens=xs), StepInfo(xs != xt, done, confidence=sure)
 
     def _ended(
         self, token: Int[Tensor, " B"], position: Int[Tensor, "B 1"], canvas: Canvas
