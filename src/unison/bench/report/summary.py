@@ -60,7 +60,7 @@ def write(
     _check(figures)
     written = {text: markdown.render(report), page: html.render(report)}
     if figures:
-        files.replace_folder(folder / markdown.FIGURES, lambda place: put(place, figures))
+        files.replace_folder(folder / markdown.FIGURES, lambda place: _put(place, figures))
     for name, content in written.items():
         files.write_text(folder / name, content)
 
@@ -76,8 +76,7 @@ def _check(figures: Sequence[Figure]) -> None:
             raise BenchError(f"Two figures are called {name!r}; give each a name of its own.")
 
 
-def put(place: Path, figures: Sequence[Figure]) -> None:
-    """Write figures into a folder, for use inside ``files.replace_folder``."""
+def _put(place: Path, figures: Sequence[Figure]) -> None:
     for figure in figures:
         (place / f"{figure.name}.png").write_bytes(figure.png)
         (place / f"{figure.name}.svg").write_bytes(figure.svg)
