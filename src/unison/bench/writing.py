@@ -1,6 +1,5 @@
 """How is one cell run, batch by batch, so that a kill loses at most one batch?"""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -35,6 +34,7 @@ def run(cell: Cell, folder: Path, tick: Tick) -> Result:
             graded, batch = _done(cell, some, path)
             answers, batches = [*answers, *graded], [*batches, batch]
             tick(len(graded))
+    files.sync(path)
     return tally.result(cell, answers, batches, peak)
 
 
@@ -87,8 +87,6 @@ def _written(cell: Cell, some: range, watch: Watch) -> list[Sample]:
 
 
 def _append(path: Path, lines: Sequence[Answer | Batch]) -> None:
-    """Put lines at the end of a file and see them to the disk."""
+    """Put lines at the end of a file, out of reach of a kill; the cell's end sees to the disk."""
     with path.open("a", encoding="utf-8") as out:
         out.write("".join(files.to_json(asdict(line)) + "\n" for line in lines))
-        out.flush()
-        os.fsync(out.fileno())
