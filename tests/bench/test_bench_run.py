@@ -161,10 +161,13 @@ def test_numbers_of_a_cell_are_those_of_its_answers(tmp_path):
     said, batches = read_answers(tmp_path, result.asked)
     assert len(said) == 21
     assert result.nfe.value == pytest.approx(sum(a.nfe for a in said) / 21)
+    assert result.nfe.stderr == pytest.approx(stats.sem([a.nfe for a in said]))
     assert result.tokens_per_forward == sum(a.tokens for a in said) / sum(a.nfe for a in said)
     assert result.tokens_per_forward == 1.0  # a left-to-right model that stops at its end
     assert sum(b.rows for b in batches) == 21
     assert result.seconds == pytest.approx(sum(b.seconds for b in batches))
+    grading = sum(b.grading for b in batches)
+    assert result.overhead == pytest.approx(grading / (grading + result.seconds))
     assert result.tokens_per_second == pytest.approx(sum(a.tokens for a in said) / result.seconds)
     assert 0 < result.first_token.value <= result.first_block.value <= result.seconds
     assert result.peak_memory > 0
@@ -212,6 +215,17 @@ def test_first_token_and_first_block_are_when_a_reader_could_rely_on_them():
     watch._moments = [lambda i=i: float(i) for i in range(5)]
     assert watch.first_token() == (2 + 1) / 2
     assert watch.first_block() == (3 + 2) / 2
+
+
+def test_a_token_that_never_changed_is_final_with_the_first_step_and_given_rows_do_not_count():
+    given = torch.tensor([[False, True], [True, True]])
+    watch = Watch(None)
+    info = StepInfo(torch.zeros_like(given), torch.zeros(2, dtype=torch.bool))
+    for step in range(3):
+        watch(step, Canvas(torch.zeros(2, 2, dtype=torch.long), given), info)
+    watch._moments = [lambda i=i: 10.0 + i for i in range(3)]
+    assert watch.first_token() == watch.first_block() == 11.0
+    assert math.isnan(Watch(None).first_token())
 
 
 def test_a_damaged_or_newer_file_of_results_is_named_with_its_line(tmp_path):
