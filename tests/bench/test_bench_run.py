@@ -74,6 +74,18 @@ def test_a_bench_that_was_killed_goes_on_where_it_was(tmp_path, moment):
     assert read_results(cut) == rest
 
 
+@pytest.mark.parametrize("lost", range(1, 6))
+def test_answers_of_a_batch_that_was_not_finished_are_written_again(tmp_path, lost):
+    whole = bench_models.ran(tmp_path)
+    kept = answers(tmp_path, whole)
+    (path,) = tmp_path.glob("answers/*")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-lost]))
+    (tmp_path / "results.jsonl").unlink()
+    again = run(bench_models.plan(), tmp_path, bench_models.load, resume=True)
+    assert answers(tmp_path, again) == kept
+    assert [timeless(r) for r in again] == [timeless(r) for r in whole]
+
+
 def test_resuming_something_else_is_refused_and_changes_nothing(tmp_path):
     bench_models.ran(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
