@@ -30,11 +30,13 @@ def load(name: str) -> LanguageModel:
     """Return a model of random weights by family; two are what their names say."""
     if name == "missing":
         raise ValueError("there is no model missing")
-    family = "mdlm" if name == "broken" else name
+    family = "mdlm" if name in ("broken", "long") else name
     base = tiny.model(family)
     tokenizer = train_tokenizer("char", [string.printable])
     process = PROCESSES[tiny.FAMILIES[family]](tokenizer.vocab_size)
     size = {"vocab_size": process.vocab_size, "num_states": process.num_states, "max_length": 160}
+    if name == "long":
+        size["max_length"] = 2000
     network = Transformer(tiny.shape(family, **size)).eval()
     tiny.randomise(network, 2.0)
     return dataclasses.replace(

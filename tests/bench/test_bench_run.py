@@ -111,6 +111,22 @@ def test_what_cannot_be_done_is_skipped_with_a_reason_and_a_crash_loses_nothing_
     assert all(r.accuracy is None for r in results.values() if r.status != "done")
 
 
+def test_code_is_run_only_where_that_is_allowed_and_gaps_only_where_they_are_seen(tmp_path):
+    ways = {"suite": ("functions",), "count": 2, "samples": 1, "strategies": ("ancestral:steps=2",)}
+    (kept,) = bench_models.ran(tmp_path / "a", models=("long",), **ways)
+    assert (kept.status, kept.problems) == ("skipped", 0)
+    assert "allow it with --execute" in kept.reason
+    models = ("long", "mdlm", "ar")
+    written, short, blind = bench_models.ran(tmp_path / "b", models=models, execute=True, **ways)
+    assert (written.status, written.reason) == ("done", "")
+    (first, second), _ = read_answers(tmp_path / "b", written.asked)
+    assert {first.score, second.score} <= {0.0, 1.0}
+    assert all(answer.why for answer in (first, second) if answer.score == 0)
+    assert short.status == "skipped"
+    assert "must have 1 to 160" in short.reason
+    assert blind.status == "skipped"
+
+
 def test_failed_cells_are_tried_again_and_done_ones_are_not(tmp_path):
     bench_models.ran(tmp_path, models=("broken", "mdlm"))
     asked = []
