@@ -6,6 +6,13 @@ from collections.abc import Sequence
 BLANK = "_"
 _BETWEEN = r"[ \t|/,;\[\]]*+(?:\r?\n[ \t|/,;\[\]]*+)?+"  # possessive: long texts take no longer
 
+# Any two letters: one stands for every symbol, the other for itself where a text holds it.
+_CELL, _OTHER = (
+    "\N{GREEK CAPITAL LETTER DELTA}",
+    "\N{GREEK CAPITAL LETTER GAMMA}",
+)
+_RUN = re.compile(rf"(?<!\w){_CELL}(?:{_BETWEEN}{_CELL})*(?!\w)")  # one pattern for all symbols
+
 
 def written(cells: str, side: int) -> str:
     """Return the rows of a grid on one line."""
@@ -19,9 +26,9 @@ def found(text: str, symbols: str, count: int) -> str:
     Spaces, bars, commas, brackets and ends of lines may stand between cells; a blank line ends a
     run.
     """
-    cell = f"[{symbols}]"
-    for run in re.finditer(rf"(?<!\w){cell}(?:{_BETWEEN}{cell})*(?!\w)", text):
-        cells = "".join(re.findall(cell, run[0]))
+    marked = text.translate({**dict.fromkeys(map(ord, symbols), _CELL), ord(_CELL): _OTHER})
+    for run in _RUN.finditer(marked):
+        cells = "".join(text[at] for at in range(*run.span()) if marked[at] == _CELL)
         if len(cells) == count:
             return cells
     return ""

@@ -95,7 +95,7 @@ class Sudoku:
 
     def grade(self, problem: Problem, answer: str) -> Grade:
         """Return 1 if the first whole grid in the text solves the puzzle."""
-        cells = found(answer, f"1-{self.side}", self.side**2)
+        cells = found(answer, _digits(self.side), self.side**2)
         if not cells:
             return Grade(0.0, "", f"no {self.side**2} digits from 1 to {self.side}")
         if not agrees(cells, problem.facts["given"]):
@@ -104,7 +104,7 @@ class Sudoku:
 
     def law(self) -> ItemLaw:
         """Return the law of the solution of problem 0 of seed 0: all of it is certain."""
-        full = found(self._problem(0, 0).answer, f"1-{self.side}", self.side**2)
+        full = found(self._problem(0, 0).answer, _digits(self.side), self.side**2)
         return Enumerated.of([[int(digit) - 1 for digit in full]])
 
     def _read(self, path: Path) -> list[tuple[str, str, str]]:
@@ -146,3 +146,7 @@ def _columns(rows: Sequence[Line]) -> list[tuple[Line, str, str]]:
 
 def _text(cells: Sequence[int]) -> str:
     return "".join(str(digit) if digit else BLANK for digit in cells)
+
+
+def _digits(side: int) -> str:
+    return "".join(str(digit) for digit in range(1, side + 1))
