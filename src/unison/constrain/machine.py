@@ -1,0 +1,40 @@
+"""How is a language read byte by byte? The contract between languages and everything above them."""
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Int32, UInt8
+from numpy import ndarray
+
+DEAD = -1
+
+
+@runtime_checkable
+class Machine(Protocol):
+    """A deterministic automaton over UTF-8 bytes whose states may be found as they are needed.
+
+    States are numbers from 0. Every state has a continuation that the language accepts: where
+    none is left, a step leads to ``DEAD``. Growing is thread-safe, and a machine can be pickled.
+
+    Attributes:
+        start: The state of the empty text; ``DEAD`` never, since an empty language is refused
+            when the machine is made.
+        size: How many states there are; ``None`` for one that finds its states on the way, of
+            which there may be infinitely many.
+    """
+
+    start: int
+    size: int | None
+
+    def advance(
+        self, states: Int32[ndarray, " n"], data: UInt8[ndarray, " n"]
+    ) -> Int32[ndarray, " n"]:
+        """Return where each state leads with its byte, ``DEAD`` where nowhere; none is ``DEAD``."""
+        ...
+
+    def accepts(self, states: Int32[ndarray, " n"]) -> Bool[ndarray, " n"]:
+        """Return in which states the text may end."""
+        ...
+
+    def shortest(self, state: int) -> bytes:
+        """Return a continuation of the fewest bytes after which the text may end."""
+        ...

@@ -1,0 +1,1 @@
+"""From what can a language be made? One file for each notation."""
