@@ -30,7 +30,8 @@ def seen(
     rows, places = belief.shape[:2]
     live = torch.ones(rows, places, dtype=torch.bool) if live is None else live
     open_ = live if open_ is None else open_ & live
-    candidate = belief.argmax(-1) if candidate is None else candidate
+    likeliest = belief.argmax(-1)
+    candidate = likeliest if candidate is None else candidate
     steps = per_row(open_.sum(1).clamp(min=1) if left is None else left, rows)
     return Sight(
         torch.arange(places).expand(rows, -1) if positions is None else positions,
@@ -41,6 +42,7 @@ def seen(
         belief,
         candidate,
         certainty(belief, candidate),
+        likeliest,
         (-(-open_.sum(1) // steps)).clamp(min=1),
         steps,
         torch.zeros(rows, dtype=torch.float64),

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unison import trace
-from unison.cli import prompts, shared, show
+from unison.cli import constraint, prompts, shared, show
 from unison.cli import strategy as chosen
+from unison.cli.constraint import Allowed, Asked
 from unison.cli.prompts import Prompts
 from unison.decode import Canvas, StepInfo, Strategy
 from unison.generation import (
+    Covers,
     OnStep,
     Sample,
     Sampling,
@@ -41,6 +43,15 @@ class Flags:
         num: Texts to write for each prompt.
         length: Tokens of the canvas, prompt and suffix included.
         new_tokens: Tokens to write between prompt and suffix, instead of --length.
+        json_schema: File with a JSON schema that the text must be valid against.
+        regex: Regular expression that the whole text must match.
+        grammar: File with a grammar (Lark or GBNF notation) of the text, or a shipped one: json,
+            python, cpp, smiles.
+        template: Text with typed holes of any length, such as "Name: {name:word}, age {age:int}".
+        choices: Texts to choose from, between bars: "yes|no".
+        scaffold: Write out what a JSON schema or a template says literally, and leave this many
+            tokens for each value.
+        covers: Whether the constraint speaks of the answer alone or of the whole canvas.
         steps: Denoiser evaluations.
         block_length: Tokens of a block, for strategies that write block by block.
         temperature: 0 for the most probable token, 1 for the model's own law.
@@ -67,6 +78,13 @@ class Flags:
     num: int = 1
     length: int | None = None
     new_tokens: int | None = None
+    json_schema: Path | None = None
+    regex: str | None = None
+    grammar: str | None = None
+    template: str | None = None
+    choices: str | None = None
+    scaffold: int | None = None
+    covers: Covers = "answer"
     steps: int | None = None
     block_length: int | None = None
     temperature: float | None = None
@@ -98,9 +116,9 @@ def run(arguments: list[str]) -> None:
         flags, strategy = shared.parse_with(Flags, strategy, "generate", arguments, about)
     for note in notes:
         shared.log(note)
-    asked = check(flags)
+    asked, allowed = check(flags), _allowed(flags)
     model = load(name, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
-    samples = write(model, flags, strategy, asked)
+    samples = write(model, flags, strategy, asked, allowed)
     if flags.json:
         shared.emit({"samples": [dataclasses.asdict(sample) for sample in samples]})
     elif not flags.show or len(samples) > 1:
@@ -127,8 +145,25 @@ def check(flags: Flags) -> Prompts:
     return Prompts(flags.prompt, flags.suffix, parts)
 
 
+def _allowed(flags: Flags) -> Allowed:
+    return constraint.allowed(
+        Asked(
+            flags.json_schema,
+            flags.regex,
+            flags.grammar,
+            flags.template,
+            flags.choices,
+            flags.scaffold,
+        )
+    )
+
+
 def write(
-    model: LanguageModel, flags: Flags, strategy: Strategy | None, asked: Prompts
+    model: LanguageModel,
+    flags: Flags,
+    strategy: Strategy | None,
+    asked: Prompts,
+    allowed: Allowed,
 ) -> list[Sample]:
     """Write what the flags ask for.
 
@@ -157,6 +192,9 @@ def write(
             parts=asked.parts,
             length=flags.length,
             new_tokens=flags.new_tokens,
+            scaffold=allowed.scaffold,
+            constraint=allowed.constraint,
+            covers=flags.covers,
             num=flags.num,
             strategy=strategy,
             steps=flags.steps,

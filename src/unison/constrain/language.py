@@ -142,21 +142,20 @@ def refs(expr: Expr) -> Iterator[str]:
                 pass
 
 
-def reached(grammar: Grammar) -> dict[str, frozenset[str]]:
-    """Return the rules each rule leads to, itself only if it uses itself."""
-    direct = {name: frozenset(refs(rule)) for name, rule in grammar.rules.items()}
-    reach = dict(direct)
-    while True:
-        wider = {
-            name: known.union(*(direct[other] for other in known)) for name, known in reach.items()
-        }
-        if wider == reach:
-            return reach
-        reach = wider
-
-
 def recursive(grammar: Grammar) -> bool:
     """Return whether a rule that the start needs uses itself."""
-    reach = reached(grammar)
-    needed = {grammar.start, *reach[grammar.start]}
-    return any(name in reach[name] for name in needed)
+    under_way, done = [(grammar.start, refs(grammar.rules[grammar.start]))], set()
+    path = {grammar.start}
+    while under_way:
+        name, uses = under_way[-1]
+        used = next((other for other in uses if other not in done), None)
+        if used in path:
+            return True
+        if used is None:
+            under_way.pop()
+            path.discard(name)
+            done.add(name)
+        else:
+            path.add(used)
+            under_way.append((used, refs(grammar.rules[used])))
+    return False

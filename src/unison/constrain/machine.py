@@ -14,16 +14,17 @@ class Machine(Protocol):
 
     States are numbers from 0. Every state has a continuation that the language accepts: where
     none is left, a step leads to ``DEAD``. Growing is thread-safe, and a machine can be pickled.
-
-    Attributes:
-        start: The state of the empty text; ``DEAD`` never, since an empty language is refused
-            when the machine is made.
-        size: How many states there are; ``None`` for one that finds its states on the way, of
-            which there may be infinitely many.
     """
 
-    start: int
-    size: int | None
+    @property
+    def start(self) -> int:
+        """The state of the empty text; never ``DEAD``, since empty languages are refused."""
+        ...
+
+    @property
+    def size(self) -> int | None:
+        """How many states there are; ``None`` if they are found on the way, perhaps forever."""
+        ...
 
     def advance(
         self, states: Int32[ndarray, " n"], data: UInt8[ndarray, " n"]

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from unison.decode.api import Strategy
+from unison.decode.diffusion.corrected_hitting import CorrectedHitting
 from unison.decode.order import Confidence
 from unison.decode.revise import P2, Edit
 from unison.decode.select import Count, Learned
@@ -70,6 +72,21 @@ def refuses_cache(strategy: "Composed", exact_under_revision: bool) -> str | Non
         f"{_name(strategy.revise)} rewrites written text, which this cache remembers as it was; "
         "use a cache that follows revisions, or none."
     )
+
+
+def refuses_constraint(strategy: Strategy) -> str | None:
+    """Return why a strategy cannot keep to a constraint; ``None`` if it can."""
+    if isinstance(strategy, CorrectedHitting):
+        return (
+            "CorrectedHitting draws written tokens again, one apart from the other, so they would "
+            "not keep to a constraint; use parallel_hitting."
+        )
+    if getattr(strategy, "revise", None) is not None and isinstance(strategy.revise, Edit):  # pyright: ignore
+        return (
+            "Edit exchanges written tokens, one apart from the other, so they would not keep to a "
+            "constraint; leave revise out, or use one that masks tokens again."
+        )
+    return None
 
 
 def _name(part: object) -> str:

@@ -38,6 +38,8 @@ class Sight(NamedTuple):
         belief: The log-probabilities that parts judge by.
         candidate: The token proposed for the position, from the tempered belief.
         confidence: Probability of the candidate, float64 so that near-certain ones still differ.
+        likeliest: The token of the likeliest text: the likeliest of each position, unless
+            positions are tied by a constraint.
         due: Tokens each row must write on average to be done in time, rounded up; at least 1.
         left: Steps each row has left for its active block, this one included.
         progress: Share of its steps the row has spent, over the whole canvas.
@@ -54,6 +56,7 @@ class Sight(NamedTuple):
     belief: Float[Tensor, "B F V"]
     candidate: Places
     confidence: Float[Tensor, "B F"]
+    likeliest: Places
     due: Int[Tensor, " B"]
     left: Int[Tensor, " B"]
     progress: Float[Tensor, " B"]

@@ -10,7 +10,7 @@ from unison.decode import blocks
 from unison.decode.api import Canvas
 from unison.decode.blocks import Division, Gathered
 from unison.decode.composition import unready
-from unison.decode.sight import Past, Places, Reach, Sight
+from unison.decode.sight import Past, Reach, Sight
 from unison.process import Absorbing, Uniform
 from unison.types import Belief, Mask
 
@@ -100,14 +100,12 @@ class Look(NamedTuple):
         at: The positions.
         sight: What the parts get.
         tempered: The law candidates were drawn from.
-        likeliest: The likeliest token at each position.
         shadow: Beliefs that leave the own token out, where the revision asked.
     """
 
     at: Gathered
     sight: Sight
     tempered: Belief
-    likeliest: Places
     shadow: Belief | None
 
 
@@ -187,8 +185,8 @@ def _pace(strategy: "Composed", division: Division, canvas: Canvas) -> tuple[Ten
 def looked_back(now: Situation, look: Look) -> Past:
     """Return the past as this step's parts see it: with this step's likeliest tokens."""
     past, sight = now.memory.past, look.sight
-    same = (look.at.take(past.best) == look.likeliest) | ~sight.active
+    same = (look.at.take(past.best) == look.sight.likeliest) | ~sight.active
     began = now.memory.block_step == 0
     calm = torch.where(same.all(1) & ~began, past.calm + 1, 0)
     edits = torch.where(sight.open.any(1) | began, 0, past.edits + 1)
-    return past._replace(best=look.at.put(past.best, look.likeliest), calm=calm, edits=edits)
+    return past._replace(best=look.at.put(past.best, look.sight.likeliest), calm=calm, edits=edits)

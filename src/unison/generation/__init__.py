@@ -1,6 +1,7 @@
 """How does a model write for someone? Prompts and holes become canvases, tokens become text."""
 
 from unison.generation.canvases import Part
+from unison.generation.constraining import Covers, vocabulary_of
 from unison.generation.sample import Sample, filled, read
 from unison.generation.settings import (
     Sampling,
@@ -16,6 +17,7 @@ from unison.generation.settings import (
 from unison.generation.write import OnStep, check, generate
 
 __all__ = [
+    "Covers",
     "OnStep",
     "Part",
     "Sample",
@@ -31,5 +33,6 @@ __all__ = [
     "settings_of",
     "strategy_named",
     "takes_steps",
+    "vocabulary_of",
     "with_defaults",
 ]

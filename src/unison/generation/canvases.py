@@ -19,10 +19,13 @@ class Row(NamedTuple):
     Attributes:
         tokens: What is given; 0 where open.
         given: Which tokens are.
+        answer: Where the answer begins and one past its end, if some of it is given; ``None`` for
+            the first open token to the last.
     """
 
     tokens: tuple[int, ...]
     given: tuple[bool, ...]
+    answer: tuple[int, int] | None = None
 
 
 class Size(NamedTuple):
@@ -31,10 +34,12 @@ class Size(NamedTuple):
     Attributes:
         length: Tokens in all, prompt and suffix included.
         new_tokens: Open tokens between prompt and suffix.
+        scaffold: What stands between them instead: given text and numbers of open tokens.
     """
 
     length: int | None = None
     new_tokens: int | None = None
+    scaffold: Sequence[Part] | None = None
 
 
 def rows(
@@ -49,10 +54,11 @@ def rows(
     Raises:
         ValueError: Too long, too short, said twice, or with letters the tokenizer does not know.
     """
-    if size.length is not None and size.new_tokens is not None:
+    said = [f"{name}={value}" for name, value in size._asdict().items() if value is not None]
+    if len(said) > 1:
         raise ValueError(
-            f"length={size.length} and new_tokens={size.new_tokens} both say how long the canvas "
-            "is; give one: length counts prompt and suffix, new_tokens does not."
+            f"{' and '.join(said)} both say how long the canvas is; give one: length counts prompt "
+            "and suffix, new_tokens does not, a scaffold says it by itself."
         )
     if parts is None:
         pairs = _paired(prompt, suffix)
@@ -99,6 +105,10 @@ def _paired(prompt: str | Sequence[str], suffix: str | Sequence[str]) -> list[tu
 
 
 def _edges(model: LanguageModel, prompt: str, suffix: str, size: Size) -> Row:
+    if size.scaffold is not None:
+        row = _pieces(model, [prompt, *size.scaffold, suffix])
+        left, right = (len(model.tokenizer.encode(text)) for text in (prompt, suffix))
+        return row._replace(answer=(left, len(row.tokens) - right))
     ends = sum(len(model.tokenizer.encode(text)) for text in (prompt, suffix))
     if size.new_tokens is not None:
         return _pieces(model, [prompt, _new(model, ends, size.new_tokens), suffix])

@@ -7,11 +7,17 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from unison.constrain import Grammar
 from unison.decode import Canvas, Decoded, StepInfo, Strategy, decode, guidance, shaped
+from unison.decode.composition import refuses_constraint
+from unison.decode.constrained import ConstrainedDenoiser
 from unison.decode.fitting import Fitting
+from unison.decode.jointly import Jointly
+from unison.decode.temper import Temper
 from unison.engine import Policy, cached
-from unison.generation import canvases, infilling, settings
-from unison.generation.canvases import Parts, Row, Size
+from unison.generation import canvases, constraining, infilling, settings
+from unison.generation.canvases import Part, Parts, Row, Size
+from unison.generation.constraining import Covers, Rule
 from unison.generation.sample import Sample, finished
 from unison.generation.settings import Sampling
 from unison.language_model import LanguageModel
@@ -30,6 +36,9 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
     parts: Parts | None = None,
     length: int | None = None,
     new_tokens: int | None = None,
+    scaffold: Sequence[Part] | None = None,
+    constraint: Grammar | Sequence[Grammar | None] | None = None,
+    covers: Covers = "answer",
     num: int = 1,
     strategy: Strategy | str | None = None,
     steps: int | None = None,
@@ -57,6 +66,12 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
             ``["def f(", 4, "):\n", 40]``; or a list of such canvases.
         length: Tokens of each canvas, prompt and suffix included.
         new_tokens: Open tokens between prompt and suffix, instead of ``length``.
+        scaffold: What stands between prompt and suffix, instead of ``new_tokens``: given text and
+            numbers of open tokens; see ``unison.constrain.scaffold``.
+        constraint: The language the text must be in (``unison.constrain``), one for all canvases
+            or one for each, ``None`` for none. Every text is in it, whatever the model believes.
+        covers: Whether ``constraint`` speaks of the answer, from the first open token (or the
+            scaffold's first) to the last, or of the whole canvas.
         num: Texts to write for each.
         strategy: A strategy, or its name; see ``Sampling`` for this and the next eight.
         steps: Denoiser evaluations.
@@ -75,21 +90,40 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
         The texts of the first prompt, then those of the second, and so on.
 
     Raises:
-        ValueError: A setting is out of range, unknown, or unsupported by the model.
+        ValueError: A setting is out of range, unknown, or unsupported by the model; no text of
+            the constraint fits the canvas.
     """
     for name, value in (("num", num), ("batch_size", batch_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
-    asked = canvases.rows(model, prompt, suffix, parts, Size(length, new_tokens))
+    asked = canvases.rows(model, prompt, suffix, parts, Size(length, new_tokens, scaffold))
     sampling = Sampling(strategy, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
     how = _how(model, sampling, asked)
+    obeys = constraining.rules(model, asked, constraint, covers)
+    _check_constrained(model, how[0], asked, obeys)
     seeds = _seeds(seed, len(asked), num).to(model.device)
-    many = [(number, row) for number, row in enumerate(asked) for _ in range(num)]
-    samples: list[Sample] = []
-    for first in range(0, len(many), batch_size):
-        part = slice(first, first + batch_size)
-        samples += _write(model, many[part], Key(seeds[part]), how, on_step)
-    return samples
+    many = [
+        (number, row, rule)
+        for number, (row, rule) in enumerate(zip(asked, obeys, strict=True))
+        for _ in range(num)
+    ]
+    samples: list[Sample | None] = [None] * len(many)
+    for part in _batches([rule is None for *_, rule in many], batch_size):
+        written = _write(model, [many[i] for i in part], Key(seeds[part]), how, on_step)
+        for i, sample in zip(part, written, strict=True):
+            samples[i] = sample
+    return [sample for sample in samples if sample is not None]
+
+
+def _batches(free: Sequence[bool], size: int) -> Iterator[list[int]]:
+    """Yield which texts are written together: never a constrained one with one that is free.
+
+    They are drawn in different ways, and no text may depend on the others of its batch.
+    """
+    for kind in (False, True):
+        alike = [i for i, other in enumerate(free) if other is kind]
+        for first in range(0, len(alike), size):
+            yield alike[first : first + size]
 
 
 def check(model: LanguageModel, parts: Parts, sampling: Sampling) -> Strategy:
@@ -145,42 +179,83 @@ def _check_steps(
 
 def _write(
     model: LanguageModel,
-    asked: Sequence[tuple[int, Row]],
+    asked: Sequence[tuple[int, Row, Rule | None]],
     key: Key,
     how: tuple[Strategy, Sampling],
     on_step: OnStep | None,
 ) -> Iterator[Sample]:
     strategy, sampling = how
+    obeys = [rule for *_, rule in asked]
 
     def run(rows: Sequence[Row], streams: Key) -> Decoded:
         blank = canvases.batch(model, rows, streams)
         denoise = _denoiser(model, blank, strategy, sampling)
-        return decode(strategy, model.process, denoise, blank, streams, on_step)
+        if not any(obeys):
+            denoise = _tempered(model, denoise, strategy, sampling)
+            return decode(strategy, model.process, denoise, blank, streams, on_step)
+        bound = tuple(None if rule is None else rule.bound() for rule in obeys)
+        denoise = ConstrainedDenoiser(denoise, model.process, bound)
+        tied = _tied(model, strategy, sampling)
+        return decode(tied, model.process, denoise, blank, streams, on_step)
 
-    rows = [row for _, row in asked]
+    rows = [row for _, row, _ in asked]
     if any(infilling.has_hole(model, row) for row in rows):
         written = infilling.fill(model, rows, key, run)
     else:
         written = infilling.as_written(rows, run(rows, key))
     cost = settings.evaluations(model, strategy, sampling.cfg)
-    for (prompt, row), full in zip(asked, written, strict=True):
+    for (prompt, row, _), full in zip(asked, written, strict=True):
         yield finished(model, row, prompt, full.nfe * cost, full.values)
 
 
 def _denoiser(
     model: LanguageModel, blank: Canvas, strategy: Strategy, sampling: Sampling
 ) -> Denoiser:
-    """Return the belief a strategy reads; one that tempers by itself reads the model's own."""
+    """Return the model's own belief, guided and cached as asked."""
     policy = settings.policy_of(model, strategy, sampling.cache)
     denoise, without = (cached(model.network, model.process, policy, blank.valid) for _ in range(2))
     if sampling.cfg:  # each remembers its own
         without = guidance.unprompted(without, model.process, blank)
         denoise = guidance.free(denoise, without, sampling.cfg)
+    return denoise
+
+
+def _tempered(
+    model: LanguageModel, denoise: Denoiser, strategy: Strategy, sampling: Sampling
+) -> Denoiser:
+    """Return the belief a strategy reads; one that tempers by itself reads the model's own."""
     if isinstance(strategy, Fitting):
         return denoise
-    return shaped(
-        denoise,
-        model.defaults.temperature if sampling.temperature is None else sampling.temperature,
-        sampling.top_k,
-        model.defaults.top_p if sampling.top_p is None else sampling.top_p,
+    temper = _temper(model, sampling)
+    return shaped(denoise, temper.temperature, temper.top_k, temper.top_p)
+
+
+def _tied(model: LanguageModel, strategy: Strategy, sampling: Sampling) -> Strategy:
+    """Return a strategy whose tokens are drawn together; composed ones do so by themselves."""
+    return (
+        strategy if isinstance(strategy, Fitting) else Jointly(strategy, _temper(model, sampling))
     )
+
+
+def _temper(model: LanguageModel, sampling: Sampling) -> Temper:
+    return Temper(
+        model.defaults.temperature if sampling.temperature is None else sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=model.defaults.top_p if sampling.top_p is None else sampling.top_p,
+    )
+
+
+def _check_constrained(
+    model: LanguageModel, strategy: Strategy, asked: Sequence[Row], obeys: Sequence[Rule | None]
+) -> None:
+    """Raise ValueError where a constraint does not go with how texts are written."""
+    if not any(obeys):
+        return
+    reason = refuses_constraint(strategy)
+    if reason is not None:
+        raise ValueError(reason)
+    if any(infilling.has_hole(model, row) for row in asked):
+        raise ValueError(
+            "this left-to-right model writes fillings behind the text, where a constraint does not "
+            "see both sides of a hole; leave the constraint out, or use a diffusion model."
+        )

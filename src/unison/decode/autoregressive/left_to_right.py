@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from unison.decode.api import SITE_TARGET, Canvas, StepInfo
+from unison.decode.jointly import weighed
 from unison.prob import categorical, rng
 from unison.prob.rng import Key
 from unison.process import Sequential
@@ -49,7 +50,7 @@ class LeftToRight:
         position = undecided.long().argmax(1, keepdim=True)
         focus = Focus(position, torch.cat([position, position + 1], dim=1))
         time = torch.ones(xt.shape[:1], dtype=torch.float64, device=xt.device)
-        log_x0 = denoise(xt, time, focus)[:, 0]
+        log_x0 = weighed(denoise)(xt, time, focus)[:, 0]
         token = categorical.sample(log_x0, rng.uniform(key, SITE_TARGET, 1)[:, 0])
         ended = self._ended(token, position, canvas)
         written = undecided & (_at(position, xt) | ended[:, None])

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from unison.decode import grid
 from unison.decode.api import SITE_JUMP, SITE_TARGET, Canvas, StepInfo
+from unison.decode.jointly import likeliest
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import Absorbing, Uniform
@@ -49,10 +50,11 @@ class Ancestral:
         """Draw x_s from the posterior at every position at once."""
         xt = canvas.tokens
         t, s = 1 - key.step / self.steps, 1 - (key.step + 1) / self.steps
-        log_x0 = denoise(xt, grid.per_row(t, xt))
         alphas = grid.survival(process, s, xt), grid.survival(process, t, xt)
         last = key.step + 1 >= self.steps
-        if last and self.last == "mode":
+        mode = last and self.last == "mode"
+        log_x0 = (likeliest(denoise) if mode else denoise)(xt, grid.per_row(t, xt))
+        if mode:
             xs = process.log_posterior(xt, log_x0, *alphas).argmax(-1)
         else:
             u_jump = rng.uniform(key, SITE_JUMP, xt.shape[1])

@@ -12,11 +12,12 @@ from unison.decode.api import Canvas, StepInfo
 from unison.decode.blocks import Anchor
 from unison.decode.composition import refusal, unready
 from unison.decode.fitting import Facts, blocks_of
+from unison.decode.jointly import Heard, Joint
 from unison.decode.order import Confidence
+from unison.decode.proposal import proposed
 from unison.decode.revise import Keep
 from unison.decode.select import Count
 from unison.decode.sight import (
-    SITE_TARGET,
     After,
     Chosen,
     Order,
@@ -31,10 +32,9 @@ from unison.decode.sight import (
 from unison.decode.situation import Look, Memory, Situation, looked_back, situated
 from unison.decode.stop import Committed
 from unison.decode.temper import Temper
-from unison.prob import categorical, rng, truncation
 from unison.prob.rng import Key
 from unison.process import Absorbing, Uniform
-from unison.types import Belief, Denoiser, Law, Mask, Shadowing, Tokens
+from unison.types import Belief, Denoiser, Law, Mask, Shadowing, Time, Tokens
 
 _WORDS = {
     "anchor": ("answer", "canvas"),
@@ -205,20 +205,9 @@ class Composed:
             bound = min(bound, self.block_length)
         at = blocks.gathered(now.wanted, now.division.bounds, bound)
         time = now.level if now.uniform else grid.time_at(process, 1 - now.level)
-        shadow = None
-        if self.revise.shadows:
-            if not isinstance(denoise, Shadowing):
-                raise ValueError(
-                    f"{type(self.revise).__name__} judges tokens without seeing them, which this "
-                    "model cannot; choose another revision."
-                )
-            belief, shadow = denoise.shadow(canvas.tokens, time, at.focus)
-        else:
-            earlier = now.earlier(canvas, at, process.vocab_size) if now.carries else None
-            belief = denoise(canvas.tokens, time, at.focus, earlier)
-        tempered, candidate = self._propose(belief, at, now, key, canvas.tokens.shape[1])
-        judged = belief if self.judged == "belief" else tempered
-        likeliest = candidate if self.temper.greedy else judged.argmax(-1)
+        said, shadow = self._heard(process, denoise, canvas, (at, now, time))
+        voice = proposed(self.temper, said, at, now, key)
+        judged = voice.belief if self.judged == "belief" else voice.tempered
         sight = Sight(
             at.focus.positions,
             at.live,
@@ -226,8 +215,9 @@ class Composed:
             at.take(now.inside) & at.live,
             at.take(canvas.tokens),
             judged,
-            candidate,
-            certainty(judged, candidate),
+            voice.candidate,
+            certainty(judged, voice.candidate),
+            judged.argmax(-1) if voice.likeliest is None else voice.likeliest,
             now.due,
             now.left,
             key.step / now.steps.clamp(min=1).double(),
@@ -235,19 +225,27 @@ class Composed:
             now.division.size,
             key,
         )
-        return Look(at, sight, tempered, likeliest, shadow)
+        return Look(at, sight, voice.tempered, shadow)
 
-    def _propose(
-        self, belief: Belief, at: blocks.Gathered, now: Situation, key: Key, length: int
-    ) -> tuple[Belief, Tensor]:
-        """Return the tempered belief and a token from it at each position."""
-        if self.temper.greedy:
-            # Where beliefs are carried on, temperature 0 is the limit of low ones: certainty.
-            sharp = truncation.temper(belief, 0.0) if now.carries else belief
-            return sharp, belief.argmax(-1)
-        tempered = self.temper.shape(belief, now.left / now.allowance.clamp(min=1))
-        u = at.take(rng.uniform(key, SITE_TARGET, length))
-        return tempered, categorical.sample(tempered, u)
+    def _heard(
+        self,
+        process: Absorbing | Uniform,
+        denoise: Denoiser,
+        canvas: Canvas,
+        where: tuple[blocks.Gathered, Situation, Time],
+    ) -> tuple[Belief | Heard, Belief | None]:
+        """Return what the model says, and what it says of tokens it does not see."""
+        at, now, time = where
+        if self.revise.shadows:
+            if not isinstance(denoise, Shadowing):
+                raise ValueError(
+                    f"{type(self.revise).__name__} judges tokens without seeing them, which this "
+                    "model cannot; choose another revision."
+                )
+            return denoise.shadow(canvas.tokens, time, at.focus)
+        earlier = now.earlier(canvas, at, process.vocab_size) if now.carries else None
+        ask = denoise.hear if isinstance(denoise, Joint) else denoise
+        return ask(canvas.tokens, time, at.focus, earlier), None
 
     def _choose(self, process: Absorbing | Uniform, sight: Sight) -> Chosen:
         """Return what is written: what the parts choose, and in a block's last step all."""
@@ -283,7 +281,7 @@ class Composed:
         the likeliest text.
         """
         last = now.left[:, None] <= 1
-        settle, fill = now.inside, look.likeliest
+        settle, fill = now.inside, look.sight.likeliest
         if isinstance(process, Absorbing):
             settle = settle & (tokens == process.mask_id)
             fill = torch.where(last, look.sight.candidate, fill)
@@ -333,7 +331,7 @@ def _filled(
     if isinstance(process, Absorbing):
         settle = settle & (tokens == process.mask_id)
     seen_there = look.at.put(torch.zeros_like(canvas.given), look.at.live)
-    tokens = torch.where(settle & seen_there, look.at.put(tokens, look.likeliest), tokens)
+    tokens = torch.where(settle & seen_there, look.at.put(tokens, look.sight.likeliest), tokens)
     if verdict.end < 0:
         return tokens
     place = torch.arange(tokens.shape[1], device=tokens.device)

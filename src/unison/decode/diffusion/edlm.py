@@ -1,13 +1,16 @@
 """Residual sampling: several drafts of the whole text, of which an energy picks one every step."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from unison.decode import grid
 from unison.decode.api import SITE_EXTRA, SITE_JUMP, SITE_TARGET, Canvas, StepInfo
+from unison.decode.jointly import Told
 from unison.prob import categorical, rng
 from unison.prob.rng import Key
 from unison.process import Absorbing
@@ -76,12 +79,17 @@ class Edlm:
         """
         xt = canvas.tokens
         t, s = 1 - key.step / self.steps, 1 - (key.step + 1) / self.steps
-        log_x0 = denoise(xt, grid.per_row(t, xt))
         open_ = process.settled(xt).logical_not() & ~canvas.given
-        if self.candidates > 1 and key.step / self.steps < self.window:
-            x0 = self._picked(canvas, log_x0, open_, grid.per_row(t, xt), key)
+        if isinstance(denoise, Told):
+            log_x0, draft = denoise.drafts(xt, grid.per_row(t, xt))
         else:
-            x0 = _draft(log_x0, open_, key, SITE_TARGET)
+            log_x0 = denoise(xt, grid.per_row(t, xt))
+            draft = partial(_draft, log_x0, open_, key)
+        if self.candidates > 1 and key.step / self.steps < self.window:
+            drafts = torch.stack([draft(number) for number in range(self.candidates)], dim=1)
+            x0 = self._picked(canvas, log_x0, (open_, drafts), grid.per_row(t, xt), key)
+        else:
+            x0 = draft(0)
         alpha_s, alpha_t = grid.survival(process, s, xt), grid.survival(process, t, xt)
         share = ((alpha_s - alpha_t) / (1 - alpha_t))[:, None]
         jump = open_ & (rng.uniform(key, SITE_JUMP, xt.shape[1]) < share)
@@ -91,15 +99,21 @@ class Edlm:
             xs != xt, settled | (key.step + 1 >= self.steps)
         )
 
-    def _picked(self, canvas: Canvas, log_x0: LogProbs, open_: Mask, t: Tensor, key: Key) -> Tokens:
+    def _picked(
+        self,
+        canvas: Canvas,
+        log_x0: LogProbs,
+        drafted: tuple[Mask, Int[Tensor, "B K L"]],
+        t: Tensor,
+        key: Key,
+    ) -> Tokens:
         """Return one of k drafts for each row."""
         if self.judge is None:
             raise ValueError(
                 "edlm needs a judge, a causal model or a trained energy with the same tokenizer, "
                 "and has none; name one, set candidates=1, or choose another strategy."
             )
-        sites = [SITE_TARGET, *range(_SITE_DRAFTS, _SITE_DRAFTS + self.candidates - 1)]
-        drafts = torch.stack([_draft(log_x0, open_, key, site) for site in sites], dim=1)
+        open_, drafts = drafted
         # What is neither open nor a token is padding.
         kept = torch.where(canvas.tokens < log_x0.shape[-1], canvas.tokens, 0)
         texts = torch.where(open_[:, None], drafts, kept[:, None])
@@ -111,6 +125,7 @@ class Edlm:
         return texts.gather(1, choice[:, None, None].expand(-1, 1, texts.shape[-1]))[:, 0]
 
 
-def _draft(log_x0: LogProbs, open_: Mask, key: Key, site: int) -> Tokens:
+def _draft(log_x0: LogProbs, open_: Mask, key: Key, number: int) -> Tokens:
     """Return a token for every open position, drawn independently; 0 elsewhere."""
+    site = _SITE_DRAFTS + number - 1 if number else SITE_TARGET
     return categorical.sample_where(log_x0, rng.uniform(key, site, open_.shape[1]), open_)

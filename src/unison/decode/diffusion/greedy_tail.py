@@ -7,6 +7,7 @@ import torch
 
 from unison.decode import grid
 from unison.decode.api import SITE_JUMP, SITE_TARGET, Canvas, StepInfo
+from unison.decode.jointly import likeliest
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import Absorbing, Uniform
@@ -48,8 +49,9 @@ class GreedyTail:
         """Draw x_s from the posterior; in the last step take the argmax of the belief."""
         xt = canvas.tokens
         t, s = self._time(key.step), self._time(key.step + 1)
-        log_x0 = denoise(xt, grid.per_row(t, xt))
         last = key.step + 1 >= self.steps
+        asked = likeliest(denoise, plain=True) if last else denoise
+        log_x0 = asked(xt, grid.per_row(t, xt))
         if last:
             xs = torch.where(process.settled(xt), xt, log_x0.argmax(-1))
         else:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unison.decode import blocks, grid
 from unison.decode.api import SITE_JUMP, Canvas, StepInfo
+from unison.decode.jointly import likeliest, weighed
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import Absorbing
@@ -81,7 +82,8 @@ class Guided:
         open_ = (xt == process.mask_id) & ~canvas.given
         at = blocks.gathered(open_, _stretch(open_), xt.shape[1])
         share = open_.sum(1) / (~canvas.given).sum(1).clamp(min=1)
-        belief = denoise(xt, grid.time_at(process, 1 - share.double()), at.focus, None)
+        asked = weighed(likeliest(denoise))
+        belief = asked(xt, grid.time_at(process, 1 - share.double()), at.focus, None)
         sure, draft = belief.max(-1)
         tokens = at.put(xt, draft)
         accepted = self._judged(self.judge, process, tokens, (at, draft), key)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unison.decode import grid
 from unison.decode.api import SITE_JUMP, SITE_TARGET, Canvas, StepInfo
+from unison.decode.jointly import weighed
 from unison.prob import categorical, rng
 from unison.prob.rng import Key
 from unison.process import Absorbing
@@ -91,7 +92,7 @@ class ReMDM:
         """Remask some written tokens and write some masked ones."""
         xt, written = canvas.tokens, canvas.tokens != process.mask_id
         t, s = self._times(process, key.step, xt)
-        log_x0 = denoise(xt, t)
+        log_x0 = (weighed(denoise) if self.mode == "conf" else denoise)(xt, t)
         alpha_s, alpha_t = (grid.survival(process, time, xt)[:, None] for time in (s, t))
         # alpha_t may be 0; nothing is remasked on the way to clean text.
         bound = torch.where(alpha_s < 1, ((1 - alpha_s) / alpha_t).clamp(max=1), 0.0)

@@ -42,9 +42,9 @@ class EoTP:
         tail = after.tail.gather(1, sight.positions) & sight.open
         sure = chosen & tail & ends.is_end(sight.candidate, eos_ids)
         resolved = torch.where(sure, sight.positions, length).amin(1)
-        likeliest = sight.belief.argmax(-1)
-        said = certainty(sight.belief, likeliest)
-        likely = tail & ~chosen & ends.is_end(likeliest, eos_ids) & (said >= self.threshold)
+        said = certainty(sight.belief, sight.likeliest)
+        ending = ends.is_end(sight.likeliest, eos_ids)
+        likely = tail & ~chosen & ending & (said >= self.threshold)
         surest = torch.where(likely, said, -1.0).argmax(1, keepdim=True)
         foreseen = torch.where(likely.any(1), sight.positions.gather(1, surest)[:, 0], length)
         position = torch.where(resolved < length, resolved, foreseen)
