@@ -173,7 +173,7 @@ def test_a_composed_strategy_writes_parts_of_one_text_each_step(run, steps):
         after = defaultdict(float)
         for x, p in law.items():
             left = x.count(MASK)
-            time = TIME(1 - left / LENGTH)
+            time = time_at(1 - left / LENGTH)
             write = -(-left // (steps - k))
             first = LENGTH - left
             for text, q in told(FAMILIES["absorbing"][1], x, time).items():
@@ -183,7 +183,7 @@ def test_a_composed_strategy_writes_parts_of_one_text_each_step(run, steps):
     assert_law(drawn(run(strategy, Absorbing(VOCAB))), law)
 
 
-def TIME(alpha):
+def time_at(alpha):
     return (1 - alpha) / (1 - 1e-3)
 
 
@@ -223,7 +223,7 @@ def test_drafts_of_residual_sampling_are_texts_of_the_language(run):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_strategies_that_end_with_the_likeliest_text_find_it(run, name):
-    process, family = FAMILIES[name]
+    process, _ = FAMILIES[name]
     blank = (MASK,) * LENGTH
     if name == "absorbing":
         law = texts(TABLES.belief(blank, 1.0), [None] * LENGTH)

@@ -70,7 +70,7 @@ def test_holes_end_early_and_what_is_left_of_them_shows_nowhere():
     )
     assert re.fullmatch("(fox|dog) and [0-9]+", sample.text)
     ends = [i for i, token in enumerate(sample.tokens) if token == model.tokenizer.eos_id]
-    assert 3 in ends and 5 in ends, "fox or dog takes three of six places"
+    assert {3, 4, 5} <= set(ends), "fox or dog takes three of six places"
     with pytest.raises(ConstraintError, match="takes 14 tokens and there is room for 5"):
         generate(model, new_tokens=5, constraint=grammar)
 

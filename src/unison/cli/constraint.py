@@ -50,7 +50,6 @@ def allowed(asked: Asked) -> Allowed:
     Raises:
         ValueError: Several say what is allowed, a file cannot be read, or what it says cannot be
             met.
-        OSError: A file cannot be read.
     """
     said = [name for name in _READERS if getattr(asked, name) is not None]
     if len(said) > 1:
@@ -119,3 +118,5 @@ def _text(path: Path, flag: str) -> str:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConstraintError(f"{flag} {path} is not UTF-8 text: {error}.") from None
+    except OSError as error:
+        raise ConstraintError(f"{flag} {path} cannot be read: {error.strerror}.") from None

@@ -20,7 +20,7 @@ from unison.constrain.context_free.closing import Closed, merged, trace
 from unison.constrain.context_free.cuts import Cuts, cuts
 from unison.constrain.context_free.gaps import UNKNOWN, Gaps
 from unison.constrain.context_free.saturation import Graph, Walk, saturate
-from unison.constrain.context_free.slots import GIVEN, Filling, Slots
+from unison.constrain.context_free.slots import GIVEN, Filling, Slots, narrowed
 from unison.constrain.context_free.spread import Spread
 from unison.constrain.language import ConstraintError, Grammar
 from unison.constrain.vocabulary import Vocabulary
@@ -103,7 +103,8 @@ def fitting(
         grammar: The language.
         vocabulary: What tokens spell.
         slots: What is known about the slots.
-        limit: How much work is allowed, in facts looked at; ``None`` for all it takes.
+        limit: How much work is allowed, in facts looked at in one search (there is one each for
+            1, 2, 4, ... tokens in each hole); ``None`` for all it takes.
 
     Returns:
         One token for each slot; ``None`` if no tokens do.
@@ -113,12 +114,14 @@ def fitting(
     """
     language = _ready(grammar)
     spread = Spread(language.cuts, vocabulary)
-    filling = Filling(language.cuts, spread, vocabulary, slots)
-    graph = Closed(filling)
-    walk = _walk(language, graph, limit)
-    if walk is None:
-        return None
-    return filling.tokens(graph.moves(walk), vocabulary.nulls[0] if vocabulary.nulls else GIVEN)
+    null = vocabulary.nulls[0] if vocabulary.nulls else GIVEN
+    for some in narrowed(slots, vocabulary.nulls):  # where there are answers, short ones are near
+        filling = Filling(language.cuts, spread, vocabulary, some)
+        graph = Closed(filling)
+        walk = _walk(language, graph, limit)
+        if walk is not None:
+            return filling.tokens(graph.moves(walk), null)
+    return None
 
 
 def explanation(grammar: Grammar | Ready, pieces: Sequence[Piece]) -> str | None:

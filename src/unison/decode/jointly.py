@@ -10,7 +10,7 @@ of it is still a way to go on.
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -185,18 +185,10 @@ class Jointly:
         temper: How sharply texts are drawn.
     """
 
+    law: ClassVar[Law] = Law.EXACT
+    processes: ClassVar[tuple[str, ...]] = ("absorbing", "uniform", "sequential")
     strategy: Strategy
     temper: Temper = field(default_factory=lambda: Temper(temperature=1.0))
-
-    @property
-    def law(self) -> Law:
-        """The strategy's."""
-        return self.strategy.law
-
-    @property
-    def processes(self) -> tuple[str, ...]:
-        """The strategy's."""
-        return self.strategy.processes
 
     def budget(self, length: int) -> int:
         """Return the strategy's."""

@@ -6,7 +6,7 @@ last given text of a hole, having used fewer of its slots is never worse, and th
 are of one kind.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -128,14 +128,34 @@ class Filling:
             yield SILENT, b"", (place + 1, situation)
 
 
+def narrowed(slots: Slots, nulls: Sequence[int]) -> Iterator[Slots]:
+    """Yield slots that leave each hole room for 1, 2, 4, ... more tokens, and last as they are."""
+    room, most = 1, max((len(hole) for hole in slots.holes), default=0)
+    while nulls and room < most:
+        token = list(slots.token)
+        for hole in slots.holes:
+            for slot in hole[_behind_text(slots, hole, frozenset(nulls)) - hole[0] + room :]:
+                token[slot] = nulls[0] if token[slot] is None else token[slot]
+        yield Slots(tuple(token), slots.hole)
+        room *= 2
+    yield slots
+
+
+def _behind_text(slots: Slots, hole: range, nulls: frozenset[int]) -> int:
+    """Return the place behind the last text that is already in a hole."""
+    text = [
+        slot for slot in hole if slots.token[slot] is not None and slots.token[slot] not in nulls
+    ]
+    return text[-1] + 1 if text else hole[0]
+
+
 def _plan(slots: Slots, nulls: frozenset[int]) -> _Plan:
     holds = [True] * len(slots.token)
     leave = list(range(len(slots.token) + 1))
     kind = list(leave)
     for hole in slots.holes:
-        held = [slot for slot in hole if slots.token[slot] is not None]
-        ended = next((slot for slot in held if slots.token[slot] in nulls), hole.stop)
-        begin = max((slot + 1 for slot in held if slots.token[slot] not in nulls), default=hole[0])
+        ended = next((slot for slot in hole if slots.token[slot] in nulls), hole.stop)
+        begin = _behind_text(slots, hole, nulls)
         for slot in range(ended, hole.stop):
             holds[slot] = False
         for place in range(begin, min(ended + 1, hole.stop)) if nulls else ():
