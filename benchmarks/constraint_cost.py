@@ -18,7 +18,7 @@ import torch
 
 from benchmarks import measure
 from unison import constrain
-from unison.constrain.joint import Conditioner
+from unison.constrain.joint import Conditioner, Stretch
 from unison.constrain.tokens import TokenMachine
 from unison.data.spellings import spellings
 from unison.data.tokenizer import Tokenizer
@@ -85,8 +85,6 @@ def canvas(process, share, witness, generator):
 def witness_of(tokens, belief):
     """Return a text of the language that fits the canvas."""
     slots = np.full(LENGTH, -1, dtype=np.int64)
-    from unison.constrain.joint import Stretch
-
     stretch = Stretch(slots, np.arange(LENGTH), np.zeros(LENGTH, dtype=np.int64))
     return torch.from_numpy(Conditioner(tokens).law(stretch, belief[0]).likeliest())
 
@@ -121,6 +119,7 @@ def regular(arguments, tokenizer, forward, process, belief):
                 seconds |= {f"{case}: {which}": s for which, s in took.items()}
                 extra = [a - b for a, b in zip(took["with"], took["without"], strict=True)]
                 ratios.append(measure.ratio(case, extra, took["forward"], "<= 0.10"))
+                print(ratios[-1], flush=True)
     return ratios, seconds, facts
 
 
@@ -153,7 +152,8 @@ def nesting(arguments, tokenizer, process):
                 counts.append(int(info.changed.sum()))
 
             def run(denoise, on_step=None, seed=seed):
-                blank = canvas(process, 0.0, torch.zeros(LENGTH), generator)
+                masks = torch.full((1, LENGTH), process.mask_id)
+                blank = Canvas(masks, torch.zeros_like(masks, dtype=torch.bool))
                 return decode(strategy, process, denoise, blank, Key(rng.rows(seed, 0, 1)), on_step)
 
             bound = Bound(Conditioner(tokens), 0, hole)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from unison.decode.sight import Chosen, Score, Select, Sight, certainty
+from unison.decode.sight import Chosen, Said, Score, Select, Sight, certainty
 from unison.prob import rng
 from unison.prob.rng import Key
 
@@ -39,7 +39,7 @@ def seen(
         open_,
         live,
         candidate,
-        belief,
+        Said(lambda: belief),
         candidate,
         certainty(belief, candidate),
         likeliest,
@@ -111,12 +111,17 @@ def ragged(seed: int, rows: int = 64, places: int = 12, vocab: int = 5) -> Sight
 def rows_of(sight: Sight, rows: Tensor) -> Sight:
     """Some of the rows."""
     key = sight.key._replace(seed=sight.key.seed[rows])
-    return Sight(*(part[rows] for part in sight[:-1]), key)
+    return _each(sight, lambda part: part[rows])._replace(key=key)
 
 
 def narrowed(sight: Sight, places: int) -> Sight:
     """The first positions only."""
-    return Sight(*(p[:, :places] if p.dim() > 1 else p for p in sight[:-1]), sight.key)
+    return _each(sight, lambda part: part[:, :places] if part.dim() > 1 else part)
+
+
+def _each(sight: Sight, change) -> Sight:
+    said = Said(lambda: change(sight.belief))
+    return Sight(*(said if isinstance(p, Said) else change(p) for p in sight[:-1]), sight.key)
 
 
 def chosen(select: Select, sight: Sight, score: Score | None = None) -> list[int]:

@@ -17,6 +17,7 @@ from unison.generation import generate
 MODELS = {family: tiny.model(family) for family in tiny.FAMILIES}
 CASES = [case for case in EVERY if refuses_constraint(case.values[1]) is None]
 REFUSED = [case for case in EVERY if refuses_constraint(case.values[1]) is not None]
+NESTED = constrain.grammar('root ::= "q" root "z" | "fox" | root "," root')
 PATTERN = r"(fox|dogs?)(, (fox|dogs?)){0,2}: [0-9]{1,3}"
 
 
@@ -85,7 +86,7 @@ def test_given_text_takes_part_only_where_the_constraint_covers_the_canvas():
         model, parts=["jum", 6, "er", 3], constraint=constrain.regex("fox.{0,3}er[0-9]+")
     )
     assert re.fullmatch("jumfox.{0,3}er[0-9]+", part.text)
-    with pytest.raises(ConstraintError, match="given parts 'jumxer'"):
+    with pytest.raises(ConstraintError, match=r"cannot be completed: .* contain 'x' after 'jum'"):
         generate(
             model, parts=["jum", 2, "x", 3, "er", 3], constraint=constrain.regex(pattern),
             covers="canvas",
@@ -108,12 +109,28 @@ def test_caches_and_blocks_do_not_break_a_constraint(family, cache):
     assert all(re.fullmatch("the " + PATTERN, sample.text) for sample in found)
 
 
+def test_parts_of_a_text_that_nests_are_completed_within_their_holes():
+    model = MODELS["mdlm"]
+    for sample in generate(
+        model, parts=["qq", 6, "z,", 4], constraint=NESTED, covers="canvas", num=4, seed=2
+    ):
+        assert constrain.member(NESTED, sample.text)
+        assert sample.text.startswith("qq")
+        assert "z," in sample.text
+    with pytest.raises(ConstraintError, match="none fits holes of 2, 4 tokens"):
+        generate(model, parts=["qq", 2, "z,", 4], constraint=NESTED, covers="canvas")
+    with pytest.raises(ConstraintError, match="cannot be completed: no text"):
+        generate(model, parts=[2, "zz", 4, "q,"], constraint=NESTED, covers="canvas")
+
+
 @pytest.mark.parametrize("family", ["mdlm", "ar"])
 def test_a_language_that_nests_is_obeyed_too(family):
-    grammar = constrain.grammar('root ::= "(" root ")" | "fox" | root "," root')
-    for sample in generate(MODELS[family], new_tokens=12, num=4, constraint=grammar, seed=3):
-        inner = sample.text.replace("(", "[").replace(")", "]").replace("fox", "0")
+    depths = set()
+    for sample in generate(MODELS[family], new_tokens=12, num=6, constraint=NESTED, seed=3):
+        inner = sample.text.replace("q", "[").replace("z", "]").replace("fox", "0")
         json.loads(f"[{inner}]")
+        depths.add(sample.text.count("q"))
+    assert max(depths) > 0
 
 
 def test_letters_that_no_token_spells_are_named():

@@ -176,19 +176,39 @@ class Texts:
                 laws.append(None)
                 continue
             stretch, columns = slots
-            laws.append(
-                row.conditioner.law(stretch, self.belief[i][columns.to(self.belief.device)])
-            )
+            open_ = self.belief[i]
+            if len(columns) < len(open_):
+                open_ = open_[columns.to(open_.device)]
+            laws.append(row.conditioner.law(stretch, open_))
         return laws
 
     def marginals(self) -> Belief:
         """Return each position's own law; the belief itself where nothing is constrained."""
+        if len(self.laws) == 1 and self._whole(0):
+            return cast(Conditioned, self.laws[0]).marginals()[None].to(self.belief.dtype)
         answer = self.belief.clone()
         for i, law in enumerate(self.laws):
             slots = self.heard.stretches[i]
             if law is not None and slots is not None:
                 answer[i, slots[1].to(answer.device)] = law.marginals().to(answer.dtype)
         return answer
+
+    def _whole(self, row: int) -> bool:
+        """Whether a row's law speaks of every position heard, in order."""
+        slots = self.heard.stretches[row]
+        return slots is not None and len(slots[1]) == self.belief.shape[1]
+
+    def probability(self, token: Int[Tensor, "B F"]) -> Float[Tensor, "B F"]:
+        """Return each position's probability of a token, by the marginals."""
+        token = token.clamp(max=self.belief.shape[-1] - 1)
+        said = self.belief.gather(-1, token[..., None])[..., 0].double()
+        for i, law in enumerate(self.laws):
+            slots = self.heard.stretches[i]
+            if law is None or slots is None:
+                continue
+            columns = slots[1].to(token.device)
+            said[i, columns] = law.log_probability(token[i, columns])
+        return said.exp()
 
     def draw(self, u: Uniforms) -> Int[Tensor, "B F"]:
         """Return one text of each row; independent tokens where nothing is constrained."""

@@ -37,6 +37,10 @@ class Tied(Protocol):
         """Return the log-probabilities of each position's token by itself."""
         ...
 
+    def probability(self, token: Int[Tensor, "B F"]) -> Float[Tensor, "B F"]:
+        """Return what the marginals say of a token at each position, as float64 probabilities."""
+        ...
+
     def draw(self, u: Uniforms) -> Int[Tensor, "B F"]:
         """Return the tokens of one text drawn from the law, at the positions heard."""
         ...
@@ -117,10 +121,11 @@ class Told:
         heard = self.denoise.hear(xt, t, focus, earlier)
         law = heard.under(partial(self._shaped, xt, t, focus))
         token = self._text(law, xt.shape[1])
-        at = token.clamp(max=heard.said.shape[-1] - 1)[..., None]
-        weight = law.marginals().gather(-1, at) if self.weighed else 0.0
+        token = token.clamp(max=heard.said.shape[-1] - 1)
+        sure = law.probability(token) if self.weighed else torch.ones(()).expand(token.shape)
         point = torch.full_like(heard.said, -torch.inf)
-        return point.scatter(-1, at, weight)  # pyright: ignore[reportArgumentType]
+        weight = sure.log().to(point)
+        return point.scatter_(-1, token[..., None], weight[..., None])
 
     def drafts(self, xt: Tokens, t: Time) -> tuple[Belief, Callable[[int], Tokens]]:
         """Return the belief texts are drawn from, and a way to draw the n-th of them."""

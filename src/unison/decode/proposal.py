@@ -8,10 +8,10 @@ from torch import Tensor
 
 from unison.decode.blocks import Gathered
 from unison.decode.jointly import SITE_STATES, Heard
-from unison.decode.sight import SITE_TARGET
+from unison.decode.sight import SITE_TARGET, Said
 from unison.decode.situation import Situation
 from unison.decode.temper import Temper
-from unison.prob import categorical, rng, truncation
+from unison.prob import categorical, rng
 from unison.prob.rng import Key
 from unison.types import Belief
 
@@ -20,14 +20,14 @@ class Voice(NamedTuple):
     """What a step hears and proposes.
 
     Attributes:
-        belief: The model's, given the constraint if there is one.
+        said: The model's belief, given the constraint if there is one.
         tempered: The law candidates were drawn from.
         candidate: The token proposed for each position.
         likeliest: The tokens of the likeliest text; ``None`` for each position's likeliest.
     """
 
-    belief: Belief
-    tempered: Belief
+    said: Said
+    tempered: Said
     candidate: Int[Tensor, "B F"]
     likeliest: Int[Tensor, "B F"] | None = None
 
@@ -46,15 +46,14 @@ def proposed(temper: Temper, said: Belief | Heard, at: Gathered, now: Situation,
     if not isinstance(said, Tensor):
         u = torch.stack([rng.uniform(key, s, length) for s in (SITE_STATES, SITE_TARGET)], dim=-1)
         return _tied(temper, said, now.uniform, left, u)
+    plain = Said(lambda: said)
     if temper.greedy:
-        # Where beliefs are carried on, temperature 0 is the limit of low ones: certainty.
-        sharp = truncation.temper(said, 0.0) if now.carries else said
         best = said.argmax(-1)
-        return Voice(said, sharp, best, best)
+        # Where beliefs are carried on, temperature 0 is the limit of low ones: certainty.
+        return Voice(plain, _certain(said, best) if now.carries else plain, best, best)
     tempered = temper.shape(said, left)
-    return Voice(
-        said, tempered, categorical.sample(tempered, at.take(rng.uniform(key, SITE_TARGET, length)))
-    )
+    u = at.take(rng.uniform(key, SITE_TARGET, length))
+    return Voice(plain, Said(lambda: tempered), categorical.sample(tempered, u))
 
 
 def _tied(
@@ -68,16 +67,20 @@ def _tied(
 
     Whichever of them are written, the rest is still a way to go on.
     """
-    plain = heard.under()
-    belief = plain.marginals()
+    law = sharp = heard.under()
     if temper.greedy:
-        best = plain.likeliest()
-        # Only where nothing is decided before a block's end are beliefs carried on, as certainty.
-        sharp = torch.full_like(belief, -torch.inf).scatter(-1, best[..., None], 0.0)
-        return Voice(belief, sharp if uniform else belief, best, best)
-    same = temper == Temper(temperature=1.0)
-    tied = plain if same else heard.under(lambda said: temper.shape(said, left))
-    candidate = tied.draw(u)
+        candidate = law.likeliest()
+    else:
+        if temper != Temper(temperature=1.0):
+            sharp = heard.under(lambda said: temper.shape(said, left))
+        candidate = sharp.draw(u)
     # Under a process that decides nothing before a block's end, that end is one text by itself.
-    best = plain.likeliest() if uniform else candidate
-    return Voice(belief, belief if same else tied.marginals(), candidate, best)
+    best = law.likeliest() if uniform and not temper.greedy else candidate
+    tempered = Said(sharp.marginals, sharp.probability)
+    if temper.greedy and uniform:  # only there are beliefs carried on, as certainty
+        tempered = _certain(heard.said, candidate)
+    return Voice(Said(law.marginals, law.probability), tempered, candidate, best)
+
+
+def _certain(like: Belief, token: Int[Tensor, "B F"]) -> Said:
+    return Said(lambda: torch.full_like(like, -torch.inf).scatter(-1, token[..., None], 0.0))

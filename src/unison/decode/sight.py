@@ -6,6 +6,8 @@ back or rewrites others (revise) and asks whether the rest may be written at onc
 part is a frozen dataclass with one pure method, in its own file.
 """
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from unison.prob.rng import Key
 from unison.prob.tiles import tiled
+from unison.types import Belief
 
 Reach = Literal["open", "block", "canvas"]
 """Whose answers a part reads: the open positions of the active block, all positions of it that
@@ -23,6 +26,31 @@ Places = Int[Tensor, "B F"]
 Chosen = Bool[Tensor, "B F"]
 Score = Float[Tensor, "B F"]
 SITE_TARGET, SITE_ORDER, SITE_REVISE, SITE_EXTRA, SITE_SELECT = 16, 17, 18, 19, 20
+
+
+class Said:
+    """A belief that is worked out when a part first reads it.
+
+    Args:
+        ask: Works it out.
+        sure: Returns the probability of a token at each position, where that is less work.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[], Belief],
+        sure: Callable[[Places], Float[Tensor, "B F"]] | None = None,
+    ) -> None:
+        self._ask, self._sure = ask, sure
+
+    @cached_property
+    def belief(self) -> Belief:
+        """The log-probabilities."""
+        return self._ask()
+
+    def certainty(self, token: Places) -> Float[Tensor, "B F"]:
+        """Return the tokens' probabilities, float64."""
+        return certainty(self.belief, token) if self._sure is None else self._sure(token)
 
 
 class Sight(NamedTuple):
@@ -35,7 +63,7 @@ class Sight(NamedTuple):
             the uniform process, where no token is ever decided, all of the block.
         active: True where the position was not given and belongs to the active block.
         current: The token that stands there.
-        belief: The log-probabilities that parts judge by.
+        said: What parts judge by.
         candidate: The token proposed for the position, from the tempered belief.
         confidence: Probability of the candidate, float64 so that near-certain ones still differ.
         likeliest: The token of the likeliest text: the likeliest of each position, unless
@@ -53,7 +81,7 @@ class Sight(NamedTuple):
     open: Chosen
     active: Chosen
     current: Places
-    belief: Float[Tensor, "B F V"]
+    said: Said
     candidate: Places
     confidence: Float[Tensor, "B F"]
     likeliest: Places
@@ -63,6 +91,11 @@ class Sight(NamedTuple):
     block_step: Int[Tensor, " B"]
     size: Int[Tensor, " B"]
     key: Key
+
+    @property
+    def belief(self) -> Belief:
+        """The log-probabilities that parts judge by."""
+        return self.said.belief
 
 
 class Past(NamedTuple):

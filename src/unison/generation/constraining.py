@@ -1,15 +1,17 @@
 """Which part of a canvas must obey which constraint, and can it? Asked before writing begins."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Int
 
-from unison.constrain import ConstraintError, Grammar, Vocabulary, compiled, vocabulary
+from unison.constrain import ConstraintError, Grammar, Slots, Vocabulary, compiled, vocabulary
+from unison.constrain.infilling import GAP, explanation, fitting
 from unison.constrain.joint import Conditioner, Stretch
 from unison.constrain.tokens import UNREACHABLE, TokenMachine
 from unison.data.spellings import spellings
@@ -20,6 +22,7 @@ from unison.language_model import LanguageModel
 from unison.process import Sequential
 
 Covers = Literal["answer", "canvas"]
+SEARCH = 5_000_000  # facts looked at before a canvas with given parts is called undecided
 
 
 @dataclass(frozen=True)
@@ -27,20 +30,25 @@ class Rule:
     """What one row must obey.
 
     Attributes:
-        tokens: The language, as tokens.
-        about: What it is called in messages.
+        language: As it was given.
+        tokens: The same, as tokens.
         first: Where the constrained stretch begins.
         hole: For each slot of it, the number of its hole; -1 where the token is given.
+        known: Tokens that fill it so that it obeys, where finding some took a search.
     """
 
+    language: Grammar
     tokens: TokenMachine
-    about: str
     first: int
     hole: Int[np.ndarray, " N"]
+    known: tuple[int, ...] | None = None
 
     def bound(self) -> Bound:
         """Return the rule for one text that is about to be written."""
-        return Bound(Conditioner(self.tokens), self.first, self.hole)
+        conditioner = Conditioner(self.tokens)
+        if self.known is not None:
+            conditioner.remember(np.array(self.known), self.hole)
+        return Bound(conditioner, self.first, self.hole)
 
 
 def rules(
@@ -96,49 +104,80 @@ def _rule(model: LanguageModel, row: Row, language: Grammar, covers: Covers) -> 
     first, past = 0, len(hole)
     if covers == "answer":
         first, past = row.answer or (int(open_[0]), int(open_[-1]) + 1)
-    rule = Rule(compiled(language, vocabulary_of(model)), language.about, first, hole[first:past])
-    _check(model, rule, row.tokens[first:past])
-    return rule
+    rule = Rule(language, compiled(language, vocabulary_of(model)), first, hole[first:past])
+    return _checked(model, rule, row.tokens[first:past])
 
 
-def _check(model: LanguageModel, rule: Rule, tokens: tuple[int, ...]) -> None:
-    """Refuse a canvas that no text of the language completes."""
-    slots = len(rule.hole)
-    if (rule.hole == rule.hole[0]).all() and rule.hole[0] >= 0:
-        _check_room(rule, slots)
-        return
-    process = model.process
-    if isinstance(process, Sequential) and (rule.hole[-1] < 0 or len(set(rule.hole)) > 2):
+def _checked(model: LanguageModel, rule: Rule, tokens: tuple[int, ...]) -> Rule:
+    """Return the rule, with a text that obeys where the language's states are found on the way.
+
+    Raises:
+        ConstraintError: There is no such text.
+    """
+    if (rule.hole == rule.hole[0]).all():
+        _check_room(rule, len(rule.hole))
+        return rule
+    if isinstance(model.process, Sequential) and (
+        rule.hole[-1] < 0 or len(np.unique(rule.hole[rule.hole >= 0])) > 1
+    ):
         raise ConstraintError(
             "a left-to-right model writes without seeing the given text behind a hole, so no "
             "constraint can speak of both; leave the given text out, or use a diffusion model."
         )
-    open_ = rule.hole >= 0
+    _check_parts(model, rule, tokens)
+    if rule.tokens.exact:
+        _check_exactly(model, rule, tokens)
+        return rule
+    given = tuple(
+        None if open_ else token
+        for token, open_ in zip(tokens, (rule.hole >= 0).tolist(), strict=True)
+    )
+    slots = Slots(given, tuple(rule.hole.tolist()))
+    known = fitting(rule.language, rule.tokens.vocabulary, slots, SEARCH)
+    if known is None:
+        raise _too_small(rule)
+    return replace(rule, known=tuple(known))
+
+
+def _check_parts(model: LanguageModel, rule: Rule, tokens: tuple[int, ...]) -> None:
+    """Refuse given parts that no text of the language holds, however large the holes."""
+    pieces = []
+    for number, run in groupby(range(len(tokens)), lambda i: int(rule.hole[i])):
+        pieces.append(GAP if number >= 0 else model.text([tokens[i] for i in run]))
+    why = explanation(rule.language, pieces)
+    if why is not None:
+        raise ConstraintError(f"the given parts cannot be completed: {why}")
+
+
+def _check_exactly(model: LanguageModel, rule: Rule, tokens: tuple[int, ...]) -> None:
     stretch = Stretch(
-        np.where(open_, -1, np.array(tokens, dtype=np.int64)),
-        np.full(slots, -1, dtype=np.int64),
+        np.where(rule.hole >= 0, -1, np.array(tokens, dtype=np.int64)),
+        np.full(len(tokens), -1, dtype=np.int64),
         rule.hole,
     )
     try:
         rule.bound().conditioner.law(stretch, torch.zeros(0, model.tokenizer.vocab_size))
     except ConstraintError as error:
-        given = model.text([token for token, free in zip(tokens, open_, strict=True) if not free])
-        raise ConstraintError(
-            f"no text of {rule.about} has the given parts {given!r} with holes of "
-            f"{', '.join(map(str, np.unique(rule.hole[open_], return_counts=True)[1]))} tokens "
-            "between them; give larger holes, or other parts."
-        ) from error
+        raise _too_small(rule) from error
+
+
+def _too_small(rule: Rule) -> ConstraintError:
+    sizes = np.unique(rule.hole[rule.hole >= 0], return_counts=True)[1]
+    return ConstraintError(
+        f"texts of {rule.language.about} complete the given parts, but none fits holes of "
+        f"{', '.join(map(str, sizes))} tokens; give larger ones."
+    )
 
 
 def _check_room(rule: Rule, slots: int) -> None:
     tokens = rule.tokens
     least = int(tokens.distance(np.array([tokens.start], dtype=np.int32))[0])
     if least >= UNREACHABLE:
-        raise ConstraintError(f"the model's tokens spell no text of {rule.about}.")
+        raise ConstraintError(f"the model's tokens spell no text of {rule.language.about}.")
     if least > slots:
         raise ConstraintError(
-            f"the shortest text of {rule.about} takes {least} tokens and there is room for "
-            f"{slots}; raise new_tokens or length."
+            f"the shortest text of {rule.language.about} takes {least} tokens and there is room "
+            f"for {slots}; raise new_tokens or length."
         )
 
 

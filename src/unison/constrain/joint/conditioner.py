@@ -1,7 +1,8 @@
 """How is a belief conditioned on a language, row by row and step by step?"""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
+from numpy import ndarray
 from torch import Tensor
 
 from unison.constrain.joint.law import Conditioned
@@ -58,6 +59,23 @@ class Conditioner:
             if law.log_total > -np.inf:
                 return law
             effort = self._further(effort, layers, stretch)
+
+    def remember(self, text: Int64[ndarray, " N"], hole: Int64[ndarray, " N"]) -> None:
+        """Take a text that is known to be possible for the one found last.
+
+        Args:
+            text: A token for each slot.
+            hole: As in ``Stretch``.
+        """
+        state, ended, path = np.array([self.tokens.start], np.int32), False, []
+        for place, token in enumerate(text.tolist()):
+            if token in self.tokens.vocabulary.nulls:
+                ended = True
+            else:
+                state = self.tokens.follow(state, token)
+            ended = ended and place + 1 < len(hole) and bool(hole[place + 1] == hole[place])
+            path.append(2 * int(state[0]) + ended)
+        self._remember(np.array(path, np.int64))
 
     def _further(self, effort: Effort, layers: Layers, stretch: Stretch) -> Effort:
         """Return how to search where less effort found nothing."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from numpy import ndarray
 from torch import Tensor
 
@@ -100,22 +100,49 @@ class Conditioned:
         Normalised, -inf where impossible; float32, or float64 if the belief was. A row that no
         slot of the stretch reads comes back as it was.
         """
-        logp, read = self._weights.logp, np.sort(self._stretch.read_columns)
-        pieces = self._weights.pieces
-        shares = self._shares()
+        logp, (pieces, gains) = self._weights.logp, self._gains
+        found = _raised(logp, self._read, gains, pieces.of_tokens(logp.shape[1]))
+        self._add_own(found, self._shares)
+        return found
+
+    def log_probability(self, token: Int[Tensor, " F"]) -> Float[Tensor, " F"]:
+        """Return what ``marginals`` says of one token for every row of the belief, float64.
+
+        Without working out all of it.
+        """
+        logp, (pieces, gains) = self._weights.logp, self._gains
+        ids = token.cpu().numpy()
+        kind = pieces.of_tokens(logp.shape[1])[ids[self._read]]
+        gain = np.zeros(len(ids))
+        none = np.full((len(gains), 1), -np.inf)
+        gain[self._read] = np.append(gains, none, axis=1)[np.arange(len(kind)), kind]
+        for columns, labels, share in self._shares:
+            for label in labels[labels < FIXED].tolist():
+                held = np.isin(ids[columns], self._weights.tokens(label))
+                own = share[held, int(np.flatnonzero(labels == label)[0])]
+                gain[columns[held]] = np.logaddexp(gain[columns[held]], own)
+        said = logp.gather(1, token[:, None])[:, 0].double()
+        return said + torch.from_numpy(gain).to(said.device)
+
+    @cached_property
+    def _read(self) -> Nodes:
+        return np.sort(self._stretch.read_columns)
+
+    @cached_property
+    def _gains(self) -> tuple[Pieces, Float64[ndarray, "R pieces"]]:
+        """The gain of every piece of the vocabulary in every row that is read."""
+        pieces, shares = self._weights.pieces, self._shares
         if max((int(labels.max()) for _, labels, _ in shares), default=0) >= pieces.labels:
             pieces = self._snapshot()  # sets were found on the way
-        table = np.full((len(read), pieces.labels), -np.inf)
-        rank = np.zeros(len(logp), np.int64)
-        rank[read] = np.arange(len(read))
+        table = np.full((len(self._read), pieces.labels), -np.inf)
+        rank = np.zeros(len(self._weights.logp), np.int64)
+        rank[self._read] = np.arange(len(self._read))
         for columns, labels, share in shares:
             group = labels > FIXED
             table[rank[columns][:, None], labels[group]] = share[:, group]
-        gains = pooled(table, *pieces.labels_of_pieces)
-        found = _raised(logp, read, gains, pieces.of_tokens(logp.shape[1]))
-        self._add_own(found, shares)
-        return found
+        return pieces, pooled(table, *pieces.labels_of_pieces)
 
+    @cached_property
     def _shares(self) -> list[Share]:
         """Return what conditioning does to every set of tokens in every slot that is read."""
         layers, same = self._layers, defaultdict(list)

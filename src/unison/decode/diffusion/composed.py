@@ -27,7 +27,6 @@ from unison.decode.sight import (
     Sight,
     Stop,
     Verdict,
-    certainty,
 )
 from unison.decode.situation import Look, Memory, Situation, looked_back, situated
 from unison.decode.stop import Committed
@@ -186,7 +185,9 @@ class Composed:
         memory, done = _onward(process, tokens, canvas, now, (lingering, verdict))
         after = canvas._replace(
             tokens=tokens,
-            memory=memory._replace(past=past, earlier=look.tempered if now.carries else None),
+            memory=memory._replace(
+                past=past, earlier=look.tempered.belief if now.carries else None
+            ),
             level=now.levels,
         )
         return after, self._said(canvas, tokens, look, done)
@@ -207,7 +208,7 @@ class Composed:
         time = now.level if now.uniform else grid.time_at(process, 1 - now.level)
         said, shadow = self._heard(process, denoise, canvas, (at, now, time))
         voice = proposed(self.temper, said, at, now, key)
-        judged = voice.belief if self.judged == "belief" else voice.tempered
+        judged = voice.said if self.judged == "belief" else voice.tempered
         sight = Sight(
             at.focus.positions,
             at.live,
@@ -216,8 +217,8 @@ class Composed:
             at.take(canvas.tokens),
             judged,
             voice.candidate,
-            certainty(judged, voice.candidate),
-            judged.argmax(-1) if voice.likeliest is None else voice.likeliest,
+            judged.certainty(voice.candidate),
+            judged.belief.argmax(-1) if voice.likeliest is None else voice.likeliest,
             now.due,
             now.left,
             key.step / now.steps.clamp(min=1).double(),
