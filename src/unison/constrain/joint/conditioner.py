@@ -6,6 +6,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from unison.constrain.joint.law import Conditioned
+from unison.constrain.joint.lead import Lead, led
 from unison.constrain.joint.pieces import Pieces, cut
 from unison.constrain.joint.stretch import Stretch
 from unison.constrain.joint.walk import Effort, Layers, Nodes, Walker
@@ -34,6 +35,7 @@ class Conditioner:
         self.tokens, self.width = tokens, width
         self._walker = Walker(tokens)
         self._cut: tuple[Atoms, Pieces] | None = None
+        self._lead: Lead | None = None
 
     def law(self, stretch: Stretch, logp: Float[Tensor, "F V"]) -> Conditioned:
         """Return the law of a stretch's tokens, given that their text is in the language.
@@ -49,13 +51,17 @@ class Conditioner:
             raise ValueError(
                 f"a slot reads row {stretch.read_columns.max()} of a belief of {len(logp)} rows."
             )
+        self._lead = lead = led(self.tokens, stretch, self._lead)
+        rest = stretch.behind(len(lead.tokens))
+        if lead.node < 0:
+            raise _impossible(stretch)
         columns = np.sort(stretch.read_columns)
         weights = Weights(self.tokens, self._pieces(), logp, columns)
         eager = self.tokens.machine.size is not None
         effort = Effort(None if eager else self.width, hopeful=not eager)
         while True:
-            layers = self._walker.walk(stretch, weights, effort)
-            law = Conditioned(stretch, layers, weights, self._pieces, self._remember)
+            layers = self._walker.walk(rest, weights, effort, lead)
+            law = Conditioned(rest, layers, weights, self._pieces, self._remember, lead)
             if law.log_total > -np.inf:
                 return law
             effort = self._further(effort, layers, stretch)
@@ -67,15 +73,10 @@ class Conditioner:
             text: A token for each slot.
             hole: As in ``Stretch``.
         """
-        state, ended, path = np.array([self.tokens.start], np.int32), False, []
-        for place, token in enumerate(text.tolist()):
-            if token in self.tokens.vocabulary.nulls:
-                ended = True
-            else:
-                state = self.tokens.follow(state, token)
-            ended = ended and place + 1 < len(hole) and bool(hole[place + 1] == hole[place])
-            path.append(2 * int(state[0]) + ended)
-        self._remember(np.array(path, np.int64))
+        # A hole behind it, so that all of the text leads.
+        none, beyond = np.full(len(text) + 1, -1, np.int64), int(hole.max()) + 1
+        whole = Stretch(np.append(text, -1), none, np.append(hole, beyond))
+        self._remember(led(self.tokens, whole, None).nodes[1:])
 
     def _further(self, effort: Effort, layers: Layers, stretch: Stretch) -> Effort:
         """Return how to search where less effort found nothing."""
@@ -83,11 +84,7 @@ class Conditioner:
             return effort._replace(width=2 * effort.width)
         if layers.guessed:
             return Effort(self.width, hopeful=False)
-        raise ConstraintError(
-            f"no text of the language that the belief allows fits these {len(stretch)} slots, "
-            f"{int((stretch.token >= 0).sum())} of which hold a token; leave more slots open, or "
-            "change what stands there."
-        )
+        raise _impossible(stretch)
 
     def _pieces(self) -> Pieces:
         """Return the sets of tokens known by now, cut anew only if there are more."""
@@ -98,3 +95,11 @@ class Conditioner:
 
     def _remember(self, witness: Nodes | None) -> None:
         self._walker.witness = witness
+
+
+def _impossible(stretch: Stretch) -> ConstraintError:
+    return ConstraintError(
+        f"no text of the language that the belief allows fits these {len(stretch)} slots, "
+        f"{int((stretch.token >= 0).sum())} of which hold a token; leave more slots open, or "
+        "change what stands there."
+    )

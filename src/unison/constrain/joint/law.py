@@ -12,6 +12,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from unison.constrain.joint.lattice import FIXED, best, summed_back
+from unison.constrain.joint.lead import Lead
 from unison.constrain.joint.pieces import Pieces, pooled
 from unison.constrain.joint.stretch import Stretch
 from unison.constrain.joint.walk import Layers
@@ -60,8 +61,10 @@ class Conditioned:
         weights: Weights,
         snapshot: Callable[[], Pieces],
         remember: Callable[[Nodes | None], None],
+        lead: Lead,
     ) -> None:
         self._stretch, self._layers, self._weights = stretch, layers, weights
+        self._lead = lead
         self._snapshot, self._remember = snapshot, remember
         self.exact = not (layers.narrowed or layers.guessed)
         self.log_total = -np.inf
@@ -191,6 +194,7 @@ class Conditioned:
             A token for every slot that is fixed or read; -1 in free slots.
         """
         uniform = u.double().cpu().numpy() if isinstance(u, Tensor) else u.astype(np.float64)
+        uniform = uniform[len(self._lead.tokens) :]
         layers, stop = self._layers, self._stretch.stop
         chosen = np.zeros(stop, np.int64)
         first, last = 0, len(layers.steps[stop - 1].source) if stop else 0
@@ -230,7 +234,7 @@ class Conditioned:
         return self._written(chosen, None)
 
     def _written(
-        self, chosen: Nodes, uniform: Float64[ndarray, " N"] | None
+        self, chosen: Nodes, uniform: Float64[ndarray, " behind"] | None
     ) -> Int64[ndarray, " N"]:
         """Return tokens that go the ways chosen, and remember those ways."""
         stretch, layers = self._stretch, self._layers
@@ -242,7 +246,7 @@ class Conditioned:
         else:
             text[reads] = self._weights.draw(columns, labels, uniform[reads])
         self._remember(None if stretch.blurred < stretch.stop else self._path(chosen))
-        return text
+        return np.concatenate([self._lead.tokens, text])
 
     def _path(self, chosen: Nodes) -> Nodes:
         """Return the node behind each slot, as far as the layers go."""
@@ -254,7 +258,7 @@ class Conditioned:
         for step, alive in zip(steps[stop:], self._completes[1:], strict=True):
             node = int(step.target[(step.source == node) & alive[step.target]][0])
             path.append(int(step.nodes[node]))
-        return np.array(path, np.int64)
+        return np.concatenate([self._lead.nodes[1:], np.array(path, np.int64)])
 
 
 def _raised(

@@ -36,6 +36,10 @@ class Stretch:
         if len(np.unique(self.read_columns)) < len(self.read_columns):
             raise ValueError("a row of the belief speaks of one slot; here two slots read one row.")
 
+    def behind(self, count: int) -> "Stretch":
+        """Return all but the first slots."""
+        return Stretch(self.token[count:], self.column[count:], self.hole[count:])
+
     def __len__(self) -> int:
         return len(self.token)
 

@@ -9,6 +9,7 @@ from numpy import ndarray
 
 from unison.constrain.joint.blur import Sets
 from unison.constrain.joint.lattice import Step, arranged, fan_out, summed
+from unison.constrain.joint.lead import Lead
 from unison.constrain.joint.stretch import Slot, Stretch, slots
 from unison.constrain.joint.weights import Weights
 from unison.constrain.tokens import TokenMachine
@@ -59,7 +60,8 @@ class Walker:
 
     Attributes:
         language: What is read.
-        witness: The node behind each slot of a text that was possible last, as many as known.
+        witness: The node behind each slot of a text that was possible last, as many as known, the
+            lead's slots included.
     """
 
     language: TokenMachine
@@ -67,9 +69,9 @@ class Walker:
     _seen: dict[tuple[bytes, Slot], Step] = field(default_factory=dict)
     _held: int = 0
 
-    def walk(self, stretch: Stretch, weights: Weights, effort: Effort) -> Layers:
-        """Return the layers of a stretch, a dead end's if nothing can stand there."""
-        return _Walk(self, stretch, weights, effort).all()
+    def walk(self, stretch: Stretch, weights: Weights, effort: Effort, lead: Lead) -> Layers:
+        """Return the layers behind the lead, a dead end's if nothing can stand there."""
+        return _Walk(self, stretch, weights, effort, lead).all()
 
     def step(self, nodes: Nodes, slot: Slot) -> Step:
         """Return the ways through a slot, as they were found before if they were."""
@@ -83,11 +85,14 @@ class Walker:
 
 
 class _Walk:
-    def __init__(self, by: Walker, stretch: Stretch, weights: Weights, effort: Effort) -> None:
+    def __init__(
+        self, by: Walker, stretch: Stretch, weights: Weights, effort: Effort, lead: Lead
+    ) -> None:
         self.by, self.stretch, self.weights, self.effort = by, stretch, weights, effort
+        self.lead = lead
         self.slots = slots(stretch, by.language.vocabulary.nulls)
         self.sets = Sets(by.language, weights) if stretch.blurred < stretch.stop else None
-        self.nodes = np.array([2 * by.language.start])
+        self.nodes = lead.nodes[-1:]
         self.reach = np.zeros(1)
         self.steps, self.reached, self.ways = [], [self.reach], []
         self.narrowed = self.guessed = False
@@ -171,7 +176,7 @@ class _Walk:
         return keep
 
     def _witnessed(self, nodes: Nodes, place: int) -> Bool[ndarray, " n"]:
-        witness = self.by.witness
+        witness, place = self.by.witness, place + len(self.lead.tokens)
         if witness is None or place >= len(witness):
             return np.zeros(len(nodes), bool)
         return nodes == witness[place]
