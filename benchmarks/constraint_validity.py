@@ -3,7 +3,8 @@
 Each ``--schemas`` folder holds JSON files, each a schema. A schema that the reader refuses is
 counted by the reason; of the others every text must parse and be valid by the library jsonschema.
 Texts of the shipped grammars are judged by json, ast, tree-sitter-cpp and RDKit where installed.
-Models are checkpoints, or ``random:TOKENIZER`` for random weights of a tokenizer.json.
+Models are checkpoints, or ``random:TOKENIZER`` and ``random-uniform:TOKENIZER`` for random weights
+under masks or uniform noise. Keywords that no draft knows are annotations (``unknown="ignore"``).
 Run: ``python -m benchmarks.constraint_validity random:tokenizer.json --schemas DIR --out x.json``.
 """
 
@@ -25,6 +26,8 @@ from unison.language_model import Defaults, LanguageModel
 from unison.models import Transformer, TransformerConfig
 from unison.process import Absorbing, Uniform
 
+RANDOM = {"random": Absorbing, "random-uniform": Uniform}
+
 
 def random_model(path, kind, seed):
     """Return a small model of random weights."""
@@ -44,13 +47,12 @@ def random_model(path, kind, seed):
 
 
 def models(names, seed):
-    """Return models by name; a random one under masks and under uniform noise."""
+    """Return models by name."""
     found = {}
     for name in names:
-        if name.startswith("random:"):
-            path = name.removeprefix("random:")
-            found["random, masked"] = random_model(path, Absorbing, seed)
-            found["random, uniform"] = random_model(path, Uniform, seed)
+        kind, _, path = name.partition(":")
+        if kind in RANDOM:
+            found[kind] = random_model(path, RANDOM[kind], seed)
         else:
             found[Path(name).name] = load(name, "cpu")
     return found
@@ -139,7 +141,7 @@ def schemas(model, texts, arguments):
     for name, text in texts.items():
         row, begun = {"schema": name}, time.process_time()
         try:
-            language = constrain.json_schema(text)
+            language = constrain.json_schema(text, unknown="ignore")
             tokens = constrain.compiled(language, vocabulary)
         except constrain.ConstraintError as error:
             rows.append(
@@ -198,11 +200,10 @@ def main():
     record = {"arguments": vars(arguments), "machine": measure.machine(), "models": {}}
     for name, model in models(arguments.models, arguments.seed).items():
         print(f"== {name}", flush=True)
-        found = {
+        record["models"][name] = found = {
             "grammars": grammars(model, arguments),
             "schemas": schemas(model, texts, arguments),
         }
-        record["models"][name] = found
         print(json.dumps(told(found["schemas"]), indent=1), flush=True)
     if arguments.out is not None:
         Path(arguments.out).write_text(json.dumps(record, indent=2, default=str) + "\n")

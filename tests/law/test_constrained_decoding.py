@@ -35,7 +35,7 @@ from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import Absorbing, Sequential, Uniform
 
-VOCAB, LENGTH, ROWS = 3, 3, 800
+VOCAB, LENGTH, ROWS = 3, 3, 400
 END, MASK = 2, 3
 PATTERN = "(ab)?|b(b|aa?)|aaa"
 EVERY = list(product(range(VOCAB), repeat=LENGTH))
