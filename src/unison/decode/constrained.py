@@ -14,7 +14,7 @@ from unison.constrain.joint import Conditioned, Conditioner, Stretch
 from unison.decode.api import Counted, Rowwise
 from unison.decode.jointly import Shape, Uniforms
 from unison.prob import categorical
-from unison.process import Process
+from unison.process import Process, Uniform
 from unison.types import Belief, Denoiser, Focus, Shadowing, Time, Tokens
 
 LAST_RESORT = 1e4  # nats by which excluded tokens stand behind all others
@@ -121,11 +121,10 @@ class Hearing:
         """The constrained slots of each row, and the columns that speak of open ones."""
         xt = self.xt.cpu().numpy()
         settled = self.whose.process.settled(self.xt).cpu().numpy()
-        places, start = None, None
-        if self.focus is not None:
-            places = self.focus.positions.cpu().numpy()
+        places = None if self.focus is None else self.focus.positions.cpu().numpy()
+        if self.focus is not None and isinstance(self.whose.process, Uniform):
+            # No token ever settles under this process, but those of finished blocks stay.
             start = self.focus.block[:, 0].cpu().numpy()
-            # What is never settled is settled before the active block.
             settled = settled | (np.arange(xt.shape[1]) < start[:, None])
         return [
             None

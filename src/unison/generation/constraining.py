@@ -19,7 +19,7 @@ from unison.data.tokenizer import Tokenizer
 from unison.decode.constrained import Bound
 from unison.generation.canvases import Row
 from unison.language_model import LanguageModel
-from unison.process import Sequential
+from unison.process import Absorbing, Sequential
 
 Covers = Literal["answer", "canvas"]
 SEARCH = 5_000_000  # facts looked at before a canvas with given parts is called undecided
@@ -192,10 +192,15 @@ def _holes(given: Sequence[bool]) -> list[int]:
 
 def vocabulary_of(model: LanguageModel) -> Vocabulary:
     """Return what the model's tokens spell; its end tokens fill what a text leaves of a hole."""
-    return _vocabulary(model.tokenizer, model.eos_ids)
+    mask = model.process.mask_id if isinstance(model.process, Absorbing) else None
+    return _vocabulary(model.tokenizer, model.eos_ids, model.process.vocab_size, mask)
 
 
 @lru_cache(maxsize=8)
-def _vocabulary(tokenizer: Tokenizer, ends: tuple[int, ...]) -> Vocabulary:
-    name = f"{tokenizer.fingerprint}/{','.join(map(str, ends))}"
-    return vocabulary(spellings(tokenizer), ends, name)
+def _vocabulary(
+    tokenizer: Tokenizer, ends: tuple[int, ...], size: int, mask: int | None
+) -> Vocabulary:
+    """Return what the tokens spell that a network of ``size`` tokens may write."""
+    said = [None if i == mask else text for i, text in enumerate(spellings(tokenizer)[:size])]
+    name = f"{tokenizer.fingerprint}/{size}/{mask}/{','.join(map(str, ends))}"
+    return vocabulary(said, ends, name)
