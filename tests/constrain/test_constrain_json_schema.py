@@ -294,3 +294,19 @@ def test_strings_spell_what_json_escapes():
     assert not accepts(free, '"\\ud83d"')
     assert not accepts(free, '"\\ude00\\ud83d"')
     assert not accepts(free, '"\t"')
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"patternProperties": {"^.+$": {"type": "object"}}}, {"a\rb": 1}),
+        ({"patternProperties": {"^a$": {"type": "object"}}}, {"a\n": 1}),
+        ({"type": "string", "not": {"pattern": r"^a.$"}}, "a\r"),
+        ({"type": "string", "not": {"pattern": r"^\w$"}}, "é"),
+        ({"type": "string", "not": {"pattern": r"^\W$"}}, "é"),
+        ({"type": "string", "not": {"pattern": r"^[^\s]$"}}, "\x1c"),
+    ],
+)
+def test_what_only_some_libraries_find_is_kept_away_from(schema, value):
+    assert not accepts(json_schema(schema), json.dumps(value, ensure_ascii=False))
+    assert not accepts(json_schema(schema), json.dumps(value))

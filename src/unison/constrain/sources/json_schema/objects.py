@@ -96,15 +96,17 @@ def unnamed(document: Document, branch: Branch) -> tuple[Unnamed, ...]:
     Keys that several patterns match are not written.
     """
     patterns: dict[str, Expr] = {}
+    caught: dict[str, Expr] = {}
     for atom in branch:
         if atom.name == "members":
             for p in _schema(document, atom.value).get("patternProperties", {}):
-                patterns[p] = pattern(below(atom.value, "patternProperties", p), p)
+                where = below(atom.value, "patternProperties", p)
+                patterns[p], caught[p] = pattern(where, p), pattern(where, p, wide=True)
     known = alt(*(Text(name) for name in names(document, branch)), *_forbidden(branch))
     allowed = _key_language(document, branch)
     found = []
     for mine, keys in [*patterns.items(), (None, ANY_TEXT)]:
-        others = alt(known, *(other for p, other in patterns.items() if p != mine))
+        others = alt(known, *(other for p, other in caught.items() if p != mine))
         wanted = node(document, *_abstract_claims(document, branch, mine))
         found.append(Unnamed(minus(both(allowed, keys), others), wanted))
     return tuple(found)

@@ -110,7 +110,7 @@ def value_language(branch: Branch) -> Expr:
     for atom in branch:
         match atom.name:
             case "not":
-                unwanted.append(_condition(atom.value) or Repeat(ANY_CHAR))
+                unwanted.append(_condition(atom.value, wide=True) or Repeat(ANY_CHAR))
             case "exclude":
                 unwanted += map(Text, atom.value)
             case "enum":
@@ -136,10 +136,10 @@ def _narrow(wanted: Expr | None, more: Expr | None) -> Expr | None:
     return both(wanted, more)
 
 
-def _condition(atom: Atom) -> Expr | None:
+def _condition(atom: Atom, *, wide: bool = False) -> Expr | None:
     """Return the values a pattern or format allows, ``None`` for every value."""
     if atom.name == "pattern":
-        return pattern(atom.pointer, atom.value)
+        return pattern(atom.pointer, atom.value, wide=wide)
     return format_language(atom.pointer, atom.value) if atom.name == "format" else None
 
 

@@ -4,8 +4,8 @@ Everything regular is read; what is not (or would need more than an automaton ov
 lookarounds, back references, word boundaries, conditions, possessive repeats) is refused by name.
 """
 
-from unison.constrain.language import ANY_CHAR, EMPTY, Alt, Expr, Grammar, Repeat, Seq
-from unison.constrain.sources.regex.dialects import ECMA, PYTHON
+from unison.constrain.language import ANY_CHAR, EMPTY, Alt, Expr, Grammar, Repeat, Seq, Text
+from unison.constrain.sources.regex.dialects import ECMA, ECMA_WIDE, PYTHON
 from unison.constrain.sources.regex.parsing import parsed
 
 _ANYTHING = Repeat(ANY_CHAR)
@@ -33,7 +33,7 @@ def expr(pattern: str, about: str = "the pattern") -> Expr:
     return next(iter(forms.values())) if len(forms) == 1 else Alt(tuple(forms.values()))
 
 
-def ecma(pattern: str, about: str = "the pattern") -> Expr:
+def ecma(pattern: str, about: str = "the pattern", *, wide: bool = False) -> Expr:
     r"""Return the texts in which a pattern in the notation of JSON schemas (ECMA 262) is found.
 
     It may stand anywhere in the text, unless anchored by ``^`` and ``$``. Schemas are checked by
@@ -43,13 +43,16 @@ def ecma(pattern: str, about: str = "the pattern") -> Expr:
     Args:
         pattern: In the notation of ECMA 262.
         about: What it is called in messages.
+        wide: Return the texts in which either library may find it instead: those to keep away
+            from. Python's ``$`` also stands before a last line break.
 
     Raises:
         ConstraintError: It is no pattern, or not a regular one; says what and where.
     """
-    forms = parsed(pattern, ECMA, about).forms
+    forms = parsed(pattern, ECMA_WIDE if wide else ECMA, about).forms
+    end = Repeat(Text("\n"), 0, 1) if wide else EMPTY
     found = [
-        Seq((EMPTY if begins else _ANYTHING, part, EMPTY if ends else _ANYTHING))
+        Seq((EMPTY if begins else _ANYTHING, part, end if ends else _ANYTHING))
         for (begins, ends), part in forms.items()
     ]
     return found[0] if len(found) == 1 else Alt(tuple(found))

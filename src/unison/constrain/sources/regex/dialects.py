@@ -5,7 +5,7 @@ stands for what may be written, the second where it stands for what may not (``[
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -37,16 +37,21 @@ class Dialect:
         python: Whether it is that of Python's ``re``; else that of ECMA 262.
         controls: Letters that, escaped, stand for control characters.
         dot: What ``.`` holds.
+        wide: Whether a pattern stands for what may *not* be written, so that its classes hold
+            all they may.
     """
 
     name: str
     python: bool
     controls: Mapping[str, int]
     dot: Ranges
+    wide: bool = False
 
     def kind(self, letter: str, alphabet: Alphabet) -> Class:
         r"""Return the class of an escape such as ``\d`` or ``\D``."""
         sure, possible = _kind(letter.lower(), alphabet, self.python)
+        if self.wide:
+            sure, possible = possible, sure
         return (sure, possible) if letter.islower() else (others(possible), others(sure))
 
 
@@ -74,3 +79,4 @@ ECMA = Dialect(
     controls=_CONTROLS,
     dot=common(others(((0x0A, 0x0A), (0x0D, 0x0D))), others(((0x2028, 0x2029),))),
 )
+ECMA_WIDE = replace(ECMA, dot=PYTHON.dot, wide=True)
