@@ -18,8 +18,10 @@ import torch
 
 from benchmarks import measure
 from unison import constrain
+from unison.constrain.compiling import machine
 from unison.constrain.joint import Conditioner, Stretch
 from unison.constrain.tokens import TokenMachine
+from unison.constrain.vocabulary import vocabulary
 from unison.data.spellings import spellings
 from unison.data.tokenizer import Tokenizer
 from unison.decode import Canvas, decode
@@ -65,12 +67,10 @@ REGULAR = {
 
 def compiled(grammar, tokenizer):
     """Return the language as tokens, and seconds it took, from nothing."""
-    vocabulary = constrain.vocabulary(
-        spellings(tokenizer), [tokenizer.eos_id], tokenizer.fingerprint
-    )
-    vocabulary.trie  # noqa: B018  # of the tokenizer, made once for all languages
+    words = vocabulary(spellings(tokenizer), [tokenizer.eos_id], tokenizer.fingerprint)
+    words.trie  # noqa: B018  # of the tokenizer, made once for all languages
     begun = time.process_time()
-    tokens = TokenMachine(constrain.machine(grammar()), vocabulary)
+    tokens = TokenMachine(machine(grammar()), words)
     return tokens, time.process_time() - begun
 
 

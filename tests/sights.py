@@ -124,6 +124,11 @@ def _each(sight: Sight, change) -> Sight:
     return Sight(*(said if isinstance(p, Said) else change(p) for p in sight[:-1]), sight.key)
 
 
+def tensors(sight: Sight) -> list[Tensor]:
+    """All that parts see, but the key."""
+    return [sight.belief, *(part for part in sight[:-1] if isinstance(part, Tensor))]
+
+
 def chosen(select: Select, sight: Sight, score: Score | None = None) -> list[int]:
     """Which positions of the first row a part chooses, by confidence unless said otherwise."""
     picked: Chosen = select.choose(sight, sight.confidence if score is None else score)

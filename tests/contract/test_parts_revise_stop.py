@@ -18,7 +18,7 @@ from unison.decode.composition import unready
 from unison.decode.diffusion.composed import Composed
 from unison.decode.revise import REVISIONS
 from unison.decode.select import SELECTS, Threshold
-from unison.decode.sight import After, Past, Revise, Stop
+from unison.decode.sight import After, Past, Revise, Said, Stop
 from unison.decode.stop import STOPS
 from unison.decode.temper import Temper
 from unison.prob import rng
@@ -213,11 +213,12 @@ def written_on(process, seed):
     tokens = torch.randint(VOCAB, sight.live.shape, generator=draw)
     open_ = active if isinstance(process, Uniform) else sight.open & active
     mask = VOCAB if isinstance(process, Absorbing) else 0
+    belief = torch.randn(*tokens.shape, VOCAB, generator=draw).log_softmax(-1)
     return sight._replace(
         active=active,
         open=open_,
         current=torch.where(open_ | ~sight.live, mask, tokens),
-        belief=torch.randn(*tokens.shape, VOCAB, generator=draw).log_softmax(-1),
+        said=Said(lambda: belief),
         candidate=torch.randint(VOCAB, sight.live.shape, generator=draw),
         size=active.sum(1),
     )

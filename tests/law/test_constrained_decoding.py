@@ -5,7 +5,7 @@ to the oracle as Python's own regular expression.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from itertools import product
 
 import numpy as np
@@ -245,18 +245,14 @@ def test_strategies_that_end_with_the_likeliest_text_find_it(run, name):
         assert text == max(law, key=lambda some: law[some]), "the belief's own, no evidence"
 
 
-def test_confidences_are_conditional_probabilities(run, as_denoiser):
-    law = texts(TABLES.belief((MASK,) * LENGTH, 1.0), [None] * LENGTH)
-    share = [Counter() for _ in range(LENGTH)]
-    for text, p in law.items():
-        for i, v in enumerate(text):
-            share[i][v] += p
+def test_parts_judge_and_tell_by_what_the_model_says_itself(run):
+    belief = TABLES.belief((MASK,) * LENGTH, 1.0)
     done = run(Composed(steps=1, temper=Temper(1.0)), Absorbing(VOCAB), rows=50)
     for text, sure in zip(drawn(done), done.confidence.tolist(), strict=True):
-        assert sure == pytest.approx([share[i][v] for i, v in enumerate(text)], rel=1e-5)
+        assert sure == pytest.approx([belief[i, v] for i, v in enumerate(text)], rel=1e-5)
 
 
-def test_remdm_remembers_conditional_probabilities(as_denoiser):
+def test_remdm_remembers_what_the_model_said(as_denoiser):
     letters = vocabulary([b"a", b"b", None], (END,), "ab")
     bound = Bound(
         Conditioner(TokenMachine(machine(regex(PATTERN)), letters)), 0, np.zeros(3, np.int64)
@@ -267,12 +263,27 @@ def test_remdm_remembers_conditional_probabilities(as_denoiser):
     canvas = Canvas(blank, torch.zeros_like(blank, dtype=torch.bool))
     strategy = Jointly(ReMDM(steps=2, mode="conf"))
     after, _ = strategy.step(process, denoise, canvas, Key(rng.rows(1, 0, 1), 0))
-    law = texts(TABLES.belief((MASK,) * LENGTH, 1.0), [None] * LENGTH)
+    belief = TABLES.belief((MASK,) * LENGTH, 1.0)
     wrote = [(i, v) for i, v in enumerate(after.tokens[0].tolist()) if v != MASK]
     assert wrote, "this seed writes something in its first step"
     for i, v in wrote:
-        share = sum(p for text, p in law.items() if text[i] == v)
-        assert after.memory[0, i].item() == pytest.approx(share, rel=1e-5)
+        assert after.memory[0, i].item() == pytest.approx(belief[i, v], rel=1e-5)
+
+
+def test_the_marginals_of_a_constrained_denoiser_are_exact(as_denoiser):
+    letters = vocabulary([b"a", b"b", None], (END,), "ab")
+    tokens = TokenMachine(machine(regex(PATTERN)), letters)
+    bound = Bound(Conditioner(tokens), 0, np.zeros(3, np.int64))
+    denoise = ConstrainedDenoiser(as_denoiser(TABLES), Absorbing(VOCAB), (bound, None))
+    blank = torch.full((2, LENGTH), MASK)
+    tied, free = denoise(blank, torch.ones(2, dtype=torch.float64)).double().exp()
+    belief = TABLES.belief((MASK,) * LENGTH, 1.0)
+    share = np.zeros((LENGTH, VOCAB))
+    for text, p in texts(belief, [None] * LENGTH).items():
+        for i, v in enumerate(text):
+            share[i, v] += p
+    assert np.allclose(tied.numpy(), share, atol=1e-6)
+    assert np.allclose(free.numpy(), belief, atol=1e-6)
 
 
 def test_guided_drafts_are_one_text(run):

@@ -4,8 +4,7 @@ A language is a ``Grammar``, made by one of the functions here; ``unison.generat
 ``constraint``.
 """
 
-from unison.constrain.compiled import compiled
-from unison.constrain.compiling import machine
+from unison.constrain.caching import compiled
 from unison.constrain.infilling import Gap, Slots, completion, fitting, member
 from unison.constrain.language import (
     Alt,
@@ -29,7 +28,7 @@ from unison.constrain.sources.shipped import GRAMMARS, cpp, json, python, smiles
 from unison.constrain.sources.template import parts as template_parts
 from unison.constrain.sources.template import template
 from unison.constrain.sources.template import values as template_values
-from unison.constrain.vocabulary import Vocabulary, vocabulary
+from unison.constrain.vocabulary import Vocabulary
 
 __all__ = [
     "GRAMMARS",
@@ -55,7 +54,6 @@ __all__ = [
     "grammar",
     "json",
     "json_schema",
-    "machine",
     "member",
     "python",
     "regex",
@@ -64,5 +62,4 @@ __all__ = [
     "template",
     "template_parts",
     "template_values",
-    "vocabulary",
 ]

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from unison.constrain.joint import Conditioned, Conditioner, Stretch
 from unison.decode.api import Counted, Rowwise
-from unison.decode.jointly import Shape, Uniforms
+from unison.decode.jointly import LAST_RESORT, Shape, Uniforms
 from unison.prob import categorical
 from unison.process import Process, Uniform
 from unison.types import Belief, Denoiser, Focus, Shadowing, Time, Tokens
-
-LAST_RESORT = 1e4  # nats by which excluded tokens stand behind all others
 
 
 @dataclass(frozen=True)
@@ -196,18 +194,6 @@ class Texts:
         """Whether a row's law speaks of every position heard, in order."""
         slots = self.heard.stretches[row]
         return slots is not None and len(slots[1]) == self.belief.shape[1]
-
-    def probability(self, token: Int[Tensor, "B F"]) -> Float[Tensor, "B F"]:
-        """Return each position's probability of a token, by the marginals."""
-        token = token.clamp(max=self.belief.shape[-1] - 1)
-        said = self.belief.gather(-1, token[..., None])[..., 0].double()
-        for i, law in enumerate(self.laws):
-            slots = self.heard.stretches[i]
-            if law is None or slots is None:
-                continue
-            columns = slots[1].to(token.device)
-            said[i, columns] = law.log_probability(token[i, columns])
-        return said.exp()
 
     def draw(self, u: Uniforms) -> Int[Tensor, "B F"]:
         """Return one text of each row; independent tokens where nothing is constrained."""

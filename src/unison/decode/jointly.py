@@ -25,6 +25,8 @@ from unison.types import Belief, Denoiser, Focus, Law, Time, Tokens
 
 SITE_STATES, SITE_TOKENS = 1 << 16, (1 << 16) + 1  # beyond those that strategies count up to
 
+LAST_RESORT = 1e4  # nats by which tokens that are excluded stand behind all others
+
 Shape = Callable[[Belief], Belief]
 Uniforms = Float[Tensor, "B L 2"]
 
@@ -35,10 +37,6 @@ class Tied(Protocol):
 
     def marginals(self) -> Belief:
         """Return the log-probabilities of each position's token by itself."""
-        ...
-
-    def probability(self, token: Int[Tensor, "B F"]) -> Float[Tensor, "B F"]:
-        """Return what the marginals say of a token at each position, as float64 probabilities."""
         ...
 
     def draw(self, u: Uniforms) -> Int[Tensor, "B F"]:
@@ -103,7 +101,7 @@ class Told:
         sharp: Whether it is the likeliest text instead.
         plain: Whether the evidence of the tokens that stand there is left aside (see
             ``_with_evidence``).
-        weighed: Whether tokens keep their marginal probabilities instead of certainty.
+        weighed: Whether tokens keep the probabilities the model gives them, instead of certainty.
     """
 
     denoise: Joint
@@ -122,10 +120,11 @@ class Told:
         law = heard.under(partial(self._shaped, xt, t, focus))
         token = self._text(law, xt.shape[1])
         token = token.clamp(max=heard.said.shape[-1] - 1)
-        sure = law.probability(token) if self.weighed else torch.ones(()).expand(token.shape)
-        point = torch.full_like(heard.said, -torch.inf)
-        weight = sure.log().to(point)
-        return point.scatter_(-1, token[..., None], weight[..., None])
+        point, at = torch.full_like(heard.said, -torch.inf), token[..., None]
+        if not self.weighed:
+            return point.scatter_(-1, at, 0.0)
+        said = self._shaped(xt, t, focus, heard.said).gather(-1, at)
+        return point.scatter_(-1, at, said.clamp(min=-LAST_RESORT))
 
     def drafts(self, xt: Tokens, t: Time) -> tuple[Belief, Callable[[int], Tokens]]:
         """Return the belief texts are drawn from, and a way to draw the n-th of them."""
@@ -174,7 +173,7 @@ def likeliest(denoise: Denoiser, *, plain: bool = False) -> Denoiser:
 
 
 def weighed(denoise: Denoiser) -> Denoiser:
-    """Return the denoiser, one that draws a text saying how probable each of its tokens was."""
+    """Return the denoiser, one that draws a text saying how probable the model finds its tokens."""
     return replace(denoise, weighed=True) if isinstance(denoise, Told) else denoise
 
 

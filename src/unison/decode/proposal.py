@@ -20,8 +20,8 @@ class Voice(NamedTuple):
     """What a step hears and proposes.
 
     Attributes:
-        said: The model's belief, given the constraint if there is one.
-        tempered: The law candidates were drawn from.
+        said: The model's belief.
+        tempered: The same, tempered.
         candidate: The token proposed for each position.
         likeliest: The tokens of the likeliest text; ``None`` for each position's likeliest.
     """
@@ -65,21 +65,23 @@ def _tied(
 ) -> Voice:
     """Return the tokens of one text, which every part then sees.
 
-    Whichever of them are written, the rest is still a way to go on.
+    Whichever of them are written, the rest is still a way to go on. Parts judge by what the model
+    says itself: the marginals under a constraint are surer wherever it leaves little choice, and a
+    token would be written early only because few others are allowed.
     """
-    law = sharp = heard.under()
+    said = Said(lambda: heard.said)
     if temper.greedy:
-        candidate = law.likeliest()
-    else:
-        if temper != Temper(temperature=1.0):
-            sharp = heard.under(lambda said: temper.shape(said, left))
-        candidate = sharp.draw(u)
+        best = heard.under().likeliest()
+        # Only where nothing is decided before a block's end are beliefs carried on, as certainty.
+        return Voice(said, _certain(heard.said, best) if uniform else said, best, best)
+
+    def shape(belief: Belief) -> Belief:
+        return temper.shape(belief, left)
+
+    candidate = heard.under(shape).draw(u)
     # Under a process that decides nothing before a block's end, that end is one text by itself.
-    best = law.likeliest() if uniform and not temper.greedy else candidate
-    tempered = Said(sharp.marginals, sharp.probability)
-    if temper.greedy and uniform:  # only there are beliefs carried on, as certainty
-        tempered = _certain(heard.said, candidate)
-    return Voice(Said(law.marginals, law.probability), tempered, candidate, best)
+    best = heard.under().likeliest() if uniform else candidate
+    return Voice(said, Said(lambda: shape(heard.said)), candidate, best)
 
 
 def _certain(like: Belief, token: Int[Tensor, "B F"]) -> Said:

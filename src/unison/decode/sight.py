@@ -33,24 +33,15 @@ class Said:
 
     Args:
         ask: Works it out.
-        sure: Returns the probability of a token at each position, where that is less work.
     """
 
-    def __init__(
-        self,
-        ask: Callable[[], Belief],
-        sure: Callable[[Places], Float[Tensor, "B F"]] | None = None,
-    ) -> None:
-        self._ask, self._sure = ask, sure
+    def __init__(self, ask: Callable[[], Belief]) -> None:
+        self._ask = ask
 
     @cached_property
     def belief(self) -> Belief:
         """The log-probabilities."""
         return self._ask()
-
-    def certainty(self, token: Places) -> Float[Tensor, "B F"]:
-        """Return the tokens' probabilities, float64."""
-        return certainty(self.belief, token) if self._sure is None else self._sure(token)
 
 
 class Sight(NamedTuple):

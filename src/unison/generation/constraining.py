@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from unison.constrain import ConstraintError, Grammar, Slots, Vocabulary, compiled, vocabulary
+from unison.constrain import ConstraintError, Grammar, Slots, Vocabulary, compiled
 from unison.constrain.infilling import GAP, explanation, fitting
 from unison.constrain.joint import Conditioner, Stretch
 from unison.constrain.tokens import UNREACHABLE, TokenMachine
+from unison.constrain.vocabulary import vocabulary
 from unison.data.spellings import spellings
 from unison.data.tokenizer import Tokenizer
 from unison.decode.constrained import Bound

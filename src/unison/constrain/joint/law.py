@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from numpy import ndarray
 from torch import Tensor
 
@@ -107,25 +107,6 @@ class Conditioned:
         found = _raised(logp, self._read, gains, pieces.of_tokens(logp.shape[1]))
         self._add_own(found, self._shares)
         return found
-
-    def log_probability(self, token: Int[Tensor, " F"]) -> Float[Tensor, " F"]:
-        """Return what ``marginals`` says of one token for every row of the belief, float64.
-
-        Without working out all of it.
-        """
-        logp, (pieces, gains) = self._weights.logp, self._gains
-        ids = token.cpu().numpy()
-        kind = pieces.of_tokens(logp.shape[1])[ids[self._read]]
-        gain = np.zeros(len(ids))
-        none = np.full((len(gains), 1), -np.inf)
-        gain[self._read] = np.append(gains, none, axis=1)[np.arange(len(kind)), kind]
-        for columns, labels, share in self._shares:
-            for label in labels[labels < FIXED].tolist():
-                held = np.isin(ids[columns], self._weights.tokens(label))
-                own = share[held, int(np.flatnonzero(labels == label)[0])]
-                gain[columns[held]] = np.logaddexp(gain[columns[held]], own)
-        said = logp.gather(1, token[:, None])[:, 0].double()
-        return said + torch.from_numpy(gain).to(said.device)
 
     @cached_property
     def _read(self) -> Nodes:

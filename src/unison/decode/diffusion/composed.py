@@ -27,6 +27,7 @@ from unison.decode.sight import (
     Sight,
     Stop,
     Verdict,
+    certainty,
 )
 from unison.decode.situation import Look, Memory, Situation, looked_back, situated
 from unison.decode.stop import Committed
@@ -217,7 +218,7 @@ class Composed:
             at.take(canvas.tokens),
             judged,
             voice.candidate,
-            judged.certainty(voice.candidate),
+            certainty(judged.belief, voice.candidate),
             judged.belief.argmax(-1) if voice.likeliest is None else voice.likeliest,
             now.due,
             now.left,

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from unison.constrain import compiled as room
-from unison.constrain.compiled import compiled
+from unison.constrain import caching as room
+from unison.constrain.caching import compiled
 from unison.constrain.language import Alt, Chars, ConstraintError, Grammar, Ref, Repeat, Seq, Text
 from unison.constrain.vocabulary import vocabulary
 
