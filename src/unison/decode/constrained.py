@@ -109,9 +109,9 @@ class Hearing:
 
     def under(self, shape: Shape | None = None) -> "Texts":
         """Return the law of texts under the belief, reshaped."""
-        if shape is None:
+        shaped = self.said if shape is None else shape(self.said)
+        if shaped is self.said:
             return Texts(self, self.said)
-        shaped = shape(self.said)
         return Texts(self, torch.maximum(shaped, self.said - LAST_RESORT))
 
     @cached_property
