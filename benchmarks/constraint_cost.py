@@ -139,10 +139,11 @@ def nesting(arguments, tokenizer, process):
     facts = {}
     generator = torch.Generator().manual_seed(arguments.seed)
     belief = (3 * torch.randn(1, LENGTH, process.vocab_size, generator=generator)).log_softmax(-1)
-    strategy = Composed(steps=64, temper=Temper(temperature=1.0))
     hole = np.zeros(LENGTH, dtype=np.int64)
-    for name, grammar in constrain.GRAMMARS.items():
-        tokens, spent = compiled(grammar, tokenizer)
+    cases = [(name, block) for name in constrain.GRAMMARS for block in (32, None)]
+    for name, block in cases:
+        tokens, spent = compiled(constrain.GRAMMARS[name], tokenizer)
+        strategy = Composed(steps=64, block_length=block, temper=Temper(temperature=1.0))
         per_token, runs = [], []
         for seed in range(arguments.rounds):
             times, counts = [time.process_time()], [0]
@@ -151,7 +152,7 @@ def nesting(arguments, tokenizer, process):
                 times.append(time.process_time())
                 counts.append(int(info.changed.sum()))
 
-            def run(denoise, on_step=None, seed=seed):
+            def run(denoise, on_step=None, seed=seed, strategy=strategy):
                 masks = torch.full((1, LENGTH), process.mask_id)
                 blank = Canvas(masks, torch.zeros_like(masks, dtype=torch.bool))
                 return decode(strategy, process, denoise, blank, Key(rng.rows(seed, 0, 1)), on_step)
@@ -165,13 +166,14 @@ def nesting(arguments, tokenizer, process):
             runs.append((whole - plain) / LENGTH)
             steps = zip(times[1:], times[2:], counts[2:], strict=False)
             per_token += [(b - a - plain / 64) / c for a, b, c in steps if c]
-        facts[name] = {
+        case = f"{name}, blocks of {block or LENGTH}"
+        facts[case] = {
             "compile_cpu_seconds": spent,
             "median_ms_per_token": 1e3 * statistics.median(per_token),
             "mean_ms_per_token": 1e3 * statistics.mean(runs),
             "first_run_ms_per_token": 1e3 * runs[0],
         }
-        print(name, json.dumps(facts[name]), flush=True)
+        print(case, json.dumps(facts[case]), flush=True)
     return facts
 
 
