@@ -64,6 +64,8 @@ def test_a_scaffold_is_written_out_beforehand(model, schema, capsys):
     [
         (["--regex", "a", "--choices", "a|b"], "--regex and --choices both say"),
         (["--regex", "a", "--scaffold", "4"], "--scaffold writes out"),
+        (["--regex", "a", "--unknown-keywords", "ignore"], "--unknown-keywords speaks of"),
+        (["--covers", "canvas"], "there is none"),
         (["--regex", "(a"], "position"),
         (["--grammar", "pyhton"], "did you mean 'python'"),
         (["--grammar", "missing.lark"], "--grammar missing.lark cannot be read"),
@@ -87,6 +89,15 @@ def test_an_unsatisfiable_schema_names_its_part(model, tmp_path, capsys):
     assert "JSON" in refused(capsys, "generate", model, "--json-schema", file)
     file.write_bytes(b"\xff\xfe")
     assert "not UTF-8" in refused(capsys, "generate", model, "--json-schema", file)
+
+
+def test_keywords_nobody_knows_are_refused_or_taken_for_annotations(model, tmp_path, capsys):
+    file = tmp_path / "odd.json"
+    file.write_text('{"type": "boolean", "frobnicate": 1}')
+    assert "#/frobnicate" in refused(capsys, "generate", model, "--json-schema", file)
+    flags = ("--json-schema", file, "--unknown-keywords", "ignore", "--new-tokens", 8)
+    [sample], _ = written(capsys, model, *flags)
+    assert sample["text"] in ("true", "false")
 
 
 def test_covers_speaks_of_the_whole_canvas(model, capsys):

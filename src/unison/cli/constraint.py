@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from unison import constrain
 from unison.constrain import Grammar
@@ -34,6 +35,7 @@ class Asked:
         template: Text with holes.
         choices: The texts to choose from, between bars.
         scaffold: Tokens of each hole, the text between them written out; ``None`` for no scaffold.
+        unknown_keywords: Whether keywords of a JSON schema that no draft knows are refused.
     """
 
     json_schema: Path | None = None
@@ -42,6 +44,7 @@ class Asked:
     template: str | None = None
     choices: str | None = None
     scaffold: int | None = None
+    unknown_keywords: Literal["refuse", "ignore"] = "refuse"
 
 
 def allowed(asked: Asked) -> Allowed:
@@ -60,16 +63,19 @@ def allowed(asked: Asked) -> Allowed:
             "--scaffold writes out the text between the values of --json-schema or --template; "
             "give one of these, or leave it out."
         )
+    if asked.unknown_keywords != "refuse" and "json_schema" not in said:
+        raise ValueError("--unknown-keywords speaks of a --json-schema; give one, or leave it out.")
     return _READERS[said[0]](asked) if said else Allowed()
 
 
 def _schema(asked: Asked) -> Allowed:
     assert asked.json_schema is not None
     text = _text(asked.json_schema, "--json-schema")
-    grammar = constrain.json_schema(text)
+    unknown = asked.unknown_keywords
+    grammar = constrain.json_schema(text, unknown=unknown)
     if asked.scaffold is None:
         return Allowed(grammar)
-    return Allowed(grammar, constrain.scaffold(text, asked.scaffold))
+    return Allowed(grammar, constrain.scaffold(text, asked.scaffold, unknown=unknown))
 
 
 def _regex(asked: Asked) -> Allowed:

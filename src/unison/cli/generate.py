@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from unison import trace
 from unison.cli import constraint, prompts, shared, show
@@ -51,6 +52,8 @@ class Flags:
         choices: Texts to choose from, between bars: "yes|no".
         scaffold: Write out what a JSON schema or a template says literally, and leave this many
             tokens for each value.
+        unknown_keywords: Whether keywords of a JSON schema that no draft knows are refused, or
+            taken for annotations.
         covers: Whether the constraint speaks of the answer alone or of the whole canvas.
         steps: Denoiser evaluations.
         block_length: Tokens of a block, for strategies that write block by block.
@@ -84,6 +87,7 @@ class Flags:
     template: str | None = None
     choices: str | None = None
     scaffold: int | None = None
+    unknown_keywords: Literal["refuse", "ignore"] = "refuse"
     covers: Covers = "answer"
     steps: int | None = None
     block_length: int | None = None
@@ -146,7 +150,7 @@ def check(flags: Flags) -> Prompts:
 
 
 def _allowed(flags: Flags) -> Allowed:
-    return constraint.allowed(
+    allowed = constraint.allowed(
         Asked(
             flags.json_schema,
             flags.regex,
@@ -154,8 +158,15 @@ def _allowed(flags: Flags) -> Allowed:
             flags.template,
             flags.choices,
             flags.scaffold,
+            flags.unknown_keywords,
         )
     )
+    if allowed.constraint is None and flags.covers != "answer":
+        raise ValueError(
+            f"--covers {flags.covers} says what a constraint speaks of, and there is none; give one, "
+            "such as --regex."
+        )
+    return allowed
 
 
 def write(

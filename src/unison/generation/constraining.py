@@ -73,6 +73,8 @@ def rules(
     """
     if covers not in ("answer", "canvas"):
         raise ValueError(f"covers must be answer or canvas, got {covers!r}.")
+    if constraint is None and covers != "answer":
+        raise ValueError(f"covers={covers!r} says what a constraint speaks of, and there is none.")
     languages = _each(constraint, len(rows))
     made: dict[tuple[Row, int], Rule | None] = {}
     for row, language in zip(rows, languages, strict=True):
