@@ -163,8 +163,8 @@ def _allowed(flags: Flags) -> Allowed:
     )
     if allowed.constraint is None and flags.covers != "answer":
         raise ValueError(
-            f"--covers {flags.covers} says what a constraint speaks of, and there is none; give one, "
-            "such as --regex."
+            f"--covers {flags.covers} says what a constraint speaks of, and there is none; give "
+            "one, such as --regex."
         )
     return allowed
 
