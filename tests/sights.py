@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from unison.decode.sight import Chosen, Said, Score, Select, Sight, certainty
+from unison.decode.sight import Chosen, Score, Select, Sight, certainty
 from unison.prob import rng
 from unison.prob.rng import Key
 
@@ -39,7 +39,7 @@ def seen(
         open_,
         live,
         candidate,
-        Said(lambda: belief),
+        belief,
         candidate,
         certainty(belief, candidate),
         likeliest,
@@ -120,13 +120,12 @@ def narrowed(sight: Sight, places: int) -> Sight:
 
 
 def _each(sight: Sight, change) -> Sight:
-    said = Said(lambda: change(sight.belief))
-    return Sight(*(said if isinstance(p, Said) else change(p) for p in sight[:-1]), sight.key)
+    return Sight(*(change(part) for part in sight[:-1]), sight.key)
 
 
 def tensors(sight: Sight) -> list[Tensor]:
     """All that parts see, but the key."""
-    return [sight.belief, *(part for part in sight[:-1] if isinstance(part, Tensor))]
+    return list(sight[:-1])
 
 
 def chosen(select: Select, sight: Sight, score: Score | None = None) -> list[int]:

@@ -18,7 +18,7 @@ from unison.decode.composition import unready
 from unison.decode.diffusion.composed import Composed
 from unison.decode.revise import REVISIONS
 from unison.decode.select import SELECTS, Threshold
-from unison.decode.sight import After, Past, Revise, Said, Stop
+from unison.decode.sight import After, Past, Revise, Stop
 from unison.decode.stop import STOPS
 from unison.decode.temper import Temper
 from unison.prob import rng
@@ -218,7 +218,7 @@ def written_on(process, seed):
         active=active,
         open=open_,
         current=torch.where(open_ | ~sight.live, mask, tokens),
-        said=Said(lambda: belief),
+        belief=belief,
         candidate=torch.randint(VOCAB, sight.live.shape, generator=draw),
         size=active.sum(1),
     )

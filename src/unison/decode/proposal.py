@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unison.decode.blocks import Gathered
 from unison.decode.jointly import SITE_STATES, Heard
-from unison.decode.sight import SITE_TARGET, Said
+from unison.decode.sight import SITE_TARGET
 from unison.decode.situation import Situation
 from unison.decode.temper import Temper
 from unison.prob import categorical, rng
@@ -26,8 +26,8 @@ class Voice(NamedTuple):
         likeliest: The tokens of the likeliest text; ``None`` for each position's likeliest.
     """
 
-    said: Said
-    tempered: Said
+    said: Belief
+    tempered: Belief
     candidate: Int[Tensor, "B F"]
     likeliest: Int[Tensor, "B F"] | None = None
 
@@ -46,14 +46,13 @@ def proposed(temper: Temper, said: Belief | Heard, at: Gathered, now: Situation,
     if not isinstance(said, Tensor):
         u = torch.stack([rng.uniform(key, s, length) for s in (SITE_STATES, SITE_TARGET)], dim=-1)
         return _tied(temper, said, now.uniform, left, u)
-    plain = Said(lambda: said)
     if temper.greedy:
         best = said.argmax(-1)
         # Where beliefs are carried on, temperature 0 is the limit of low ones: certainty.
-        return Voice(plain, _certain(said, best) if now.carries else plain, best, best)
+        return Voice(said, _certain(said, best) if now.carries else said, best, best)
     tempered = temper.shape(said, left)
     u = at.take(rng.uniform(key, SITE_TARGET, length))
-    return Voice(plain, Said(lambda: tempered), categorical.sample(tempered, u))
+    return Voice(said, tempered, categorical.sample(tempered, u))
 
 
 def _tied(
@@ -69,20 +68,17 @@ def _tied(
     says itself: the marginals under a constraint are surer wherever it leaves little choice, and a
     token would be written early only because few others are allowed.
     """
-    said = Said(lambda: heard.said)
+    said = heard.said
     if temper.greedy:
         best = heard.under().likeliest()
         # Only where nothing is decided before a block's end are beliefs carried on, as certainty.
-        return Voice(said, _certain(heard.said, best) if uniform else said, best, best)
-
-    def shape(belief: Belief) -> Belief:
-        return temper.shape(belief, left)
-
-    candidate = heard.under(shape).draw(u)
+        return Voice(said, _certain(said, best) if uniform else said, best, best)
+    tempered = temper.shape(said, left)
+    candidate = heard.under(lambda _: tempered).draw(u)
     # Under a process that decides nothing before a block's end, that end is one text by itself.
     best = heard.under().likeliest() if uniform else candidate
-    return Voice(said, Said(lambda: shape(heard.said)), candidate, best)
+    return Voice(said, tempered, candidate, best)
 
 
-def _certain(like: Belief, token: Int[Tensor, "B F"]) -> Said:
-    return Said(lambda: torch.full_like(like, -torch.inf).scatter(-1, token[..., None], 0.0))
+def _certain(like: Belief, token: Int[Tensor, "B F"]) -> Belief:
+    return torch.full_like(like, -torch.inf).scatter(-1, token[..., None], 0.0)

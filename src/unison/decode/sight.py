@@ -6,8 +6,6 @@ back or rewrites others (revise) and asks whether the rest may be written at onc
 part is a frozen dataclass with one pure method, in its own file.
 """
 
-from collections.abc import Callable
-from functools import cached_property
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -28,22 +26,6 @@ Score = Float[Tensor, "B F"]
 SITE_TARGET, SITE_ORDER, SITE_REVISE, SITE_EXTRA, SITE_SELECT = 16, 17, 18, 19, 20
 
 
-class Said:
-    """A belief that is worked out when a part first reads it.
-
-    Args:
-        ask: Works it out.
-    """
-
-    def __init__(self, ask: Callable[[], Belief]) -> None:
-        self._ask = ask
-
-    @cached_property
-    def belief(self) -> Belief:
-        """The log-probabilities."""
-        return self._ask()
-
-
 class Sight(NamedTuple):
     """What one step sees, position by position; F positions of each row, in canvas order.
 
@@ -54,7 +36,7 @@ class Sight(NamedTuple):
             the uniform process, where no token is ever decided, all of the block.
         active: True where the position was not given and belongs to the active block.
         current: The token that stands there.
-        said: What parts judge by.
+        belief: The log-probabilities that parts judge by.
         candidate: The token proposed for the position, from the tempered belief.
         confidence: Probability of the candidate, float64 so that near-certain ones still differ.
         likeliest: The token of the likeliest text: the likeliest of each position, unless
@@ -72,7 +54,7 @@ class Sight(NamedTuple):
     open: Chosen
     active: Chosen
     current: Places
-    said: Said
+    belief: Belief
     candidate: Places
     confidence: Float[Tensor, "B F"]
     likeliest: Places
@@ -82,11 +64,6 @@ class Sight(NamedTuple):
     block_step: Int[Tensor, " B"]
     size: Int[Tensor, " B"]
     key: Key
-
-    @property
-    def belief(self) -> Belief:
-        """The log-probabilities that parts judge by."""
-        return self.said.belief
 
 
 class Past(NamedTuple):

@@ -10,7 +10,7 @@ from unison.decode import blocks
 from unison.decode.api import Canvas
 from unison.decode.blocks import Division, Gathered
 from unison.decode.composition import unready
-from unison.decode.sight import Past, Reach, Said, Sight
+from unison.decode.sight import Past, Reach, Sight
 from unison.process import Absorbing, Uniform
 from unison.types import Belief, Mask
 
@@ -105,7 +105,7 @@ class Look(NamedTuple):
 
     at: Gathered
     sight: Sight
-    tempered: Said
+    tempered: Belief
     shadow: Belief | None
 
 

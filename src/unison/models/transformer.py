@@ -63,7 +63,7 @@ class Transformer(nn.Module):
         view: View | None = None,
     ) -> Float[Tensor, "B F V"]:
         """Return logits [batch, length, vocab], or [batch, read, vocab]; see ``features``."""
-        return self._logits(self.features(inputs, sigma, valid, earlier, view))
+        return self.logits(self.features(inputs, sigma, valid, earlier, view))
 
     def scalar(
         self,
@@ -94,7 +94,7 @@ class Transformer(nn.Module):
             ValueError: The model was made without ``scalar``.
         """
         h = self._features(frozen, inputs, sigma, valid)
-        logits = self._logits(h)
+        logits = self.logits(h)
         return logits.detach() if frozen else logits, self._pool(h, valid)
 
     def features(
@@ -153,7 +153,8 @@ class Transformer(nn.Module):
     def _level(self, sigma: Time) -> Time:
         return torch.zeros_like(sigma) if self.config.time_zeroed else sigma
 
-    def _logits(self, h: Hidden) -> Float[Tensor, "B L V"]:
+    def logits(self, h: Hidden) -> Float[Tensor, "B L V"]:
+        """Return what the output layer answers to what ``features`` returns."""
         if self.head is None:
             return h @ self.embed.weight[: self.config.vocab_size].T
         return self.head(h)

@@ -81,17 +81,27 @@ def uniform_at(key: Key, site: int, positions: Int[Tensor, "B F"]) -> Float[Tens
     return torch.where(positions % 2 == 0, even, odd)
 
 
+def uniform_step(
+    seed: Int[Tensor, " B"], step: Int[Tensor, " B"], site: int
+) -> Float[Tensor, " B"]:
+    """Draw the first uniform of each row at a step of its own, as ``uniform`` draws it."""
+    return _words(seed, step[:, None], site, torch.zeros_like(seed[:, None]))[0][:, 0]
+
+
 def _pair(key: Key, site: int, pair: Tensor) -> tuple[Tensor, Tensor]:
     """Return the uniforms of positions 2 ``pair`` and 2 ``pair`` + 1."""
-    device = key.seed.device
+    return _words(key.seed, torch.tensor(key.step, device=key.seed.device), site, pair)
+
+
+def _words(seed: Tensor, step: Tensor, site: int, pair: Tensor) -> tuple[Tensor, Tensor]:
     words = philox(
         (
             pair,
-            torch.tensor(site & _LOW, device=device),
-            torch.tensor(key.step & _LOW, device=device),
-            torch.tensor((key.step >> 32) & _LOW, device=device),
+            torch.tensor(site & _LOW, device=seed.device),
+            step & _LOW,
+            (step >> 32) & _LOW,
         ),
-        ((key.seed & _LOW)[:, None], ((key.seed >> 32) & _LOW)[:, None]),
+        ((seed & _LOW)[:, None], ((seed >> 32) & _LOW)[:, None]),
     )
     even, odd = words[0] << 21 ^ words[1] >> 11, words[2] << 21 ^ words[3] >> 11
     return _unit(even), _unit(odd)
@@ -117,7 +127,7 @@ def rows(seed: int, first: int, count: int) -> Int[Tensor, " {count}"]:
     return words[0] << 32 ^ words[1]
 
 
-def derived(seed: Int[Tensor, " B"], number: int) -> Int[Tensor, " B"]:
+def derived(seed: Int[Tensor, " B"], number: int | Int[Tensor, " B"]) -> Int[Tensor, " B"]:
     """Derive the seeds of further streams of the same rows, one for each number."""
     zero = torch.zeros_like(seed)
     words = philox(

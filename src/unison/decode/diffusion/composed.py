@@ -186,9 +186,7 @@ class Composed:
         memory, done = _onward(process, tokens, canvas, now, (lingering, verdict))
         after = canvas._replace(
             tokens=tokens,
-            memory=memory._replace(
-                past=past, earlier=look.tempered.belief if now.carries else None
-            ),
+            memory=memory._replace(past=past, earlier=look.tempered if now.carries else None),
             level=now.levels,
         )
         return after, self._said(canvas, tokens, look, done)
@@ -218,8 +216,8 @@ class Composed:
             at.take(canvas.tokens),
             judged,
             voice.candidate,
-            certainty(judged.belief, voice.candidate),
-            judged.belief.argmax(-1) if voice.likeliest is None else voice.likeliest,
+            certainty(judged, voice.candidate),
+            judged.argmax(-1) if voice.likeliest is None else voice.likeliest,
             now.due,
             now.left,
             key.step / now.steps.clamp(min=1).double(),
