@@ -100,9 +100,16 @@ def planted(root: Node, vocab_size: int, dtype: torch.dtype = torch.float32) -> 
     return Tree(tokens, zero - 1, zero, zero, zero, real, real + 1, zero == 0, none, zero - 1, 0, 0)
 
 
-def grown(tree: Tree, level: Level) -> Tree:
-    """Return the trees with more nodes, which come last; a live node's parent must be live."""
-    depth = tree.depth.gather(1, level.parent) + 1
+def grown(tree: Tree, level: Level, depth: Nodes | None = None) -> Tree:
+    """Return the trees with more nodes, which come last; a live node's parent must be live.
+
+    Args:
+        tree: The trees.
+        level: The nodes.
+        depth: Of each, where some of their parents are among them.
+    """
+    if depth is None:
+        depth = tree.depth.gather(1, level.parent) + 1
     none = torch.full_like(level.tokens, -1)
     parts = (
         level.tokens,

@@ -79,8 +79,7 @@ def _planted(root: Tree, rows: list[list[Link]]) -> Tree:
         depth[number, : len(row)] = torch.tensor(row, device=depth.device)
     zero = torch.zeros(token.shape, device=token.device)
     level = Level(token, parent, rank, torch.full_like(token, How.FIXED), zero, zero + 1, live)
-    tree = grown(root, level)
-    tree = tree._replace(depth=torch.cat([root.depth, depth], dim=1))
+    tree = grown(root, level, depth)
     width = 1 + max(rank for row in rows for _, _, rank in row)
     return sized(tree, width, max(max(row, default=0) for row in heights))
 
