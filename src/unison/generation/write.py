@@ -15,7 +15,7 @@ from unison.decode.fitting import Fitting
 from unison.decode.jointly import Jointly
 from unison.decode.temper import Temper
 from unison.engine import Policy, cached
-from unison.generation import canvases, constraining, infilling, settings
+from unison.generation import canvases, constraining, infilling, settings, speculating
 from unison.generation.canvases import Part, Parts, Row, Size
 from unison.generation.constraining import Covers, Rule
 from unison.generation.sample import Sample, finished
@@ -23,6 +23,7 @@ from unison.generation.settings import Sampling
 from unison.language_model import LanguageModel
 from unison.prob import rng
 from unison.prob.rng import Key
+from unison.speculation import Speculation
 from unison.types import Denoiser
 
 OnStep = Callable[[int, Canvas, StepInfo], None]
@@ -40,7 +41,7 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
     constraint: Grammar | Sequence[Grammar | None] | None = None,
     covers: Covers = "answer",
     num: int = 1,
-    strategy: Strategy | str | None = None,
+    strategy: Strategy | Speculation | str | None = None,
     steps: int | None = None,
     block_length: int | None = None,
     temperature: float | None = None,
@@ -73,7 +74,9 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
         covers: Whether ``constraint`` speaks of the answer, from the first open token (or the
             scaffold's first) to the last, or of the whole canvas.
         num: Texts to write for each.
-        strategy: A strategy, or its name; see ``Sampling`` for this and the next eight.
+        strategy: A strategy, or its name; see ``Sampling`` for this and the next eight. A
+            ``unison.speculation.Speculation`` lets a left-to-right model write several tokens for
+            one evaluation.
         steps: Denoiser evaluations.
         block_length: Positions of a block.
         temperature: Of the belief tokens are drawn from.
@@ -97,6 +100,9 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
     asked = canvases.rows(model, prompt, suffix, parts, Size(length, new_tokens, scaffold))
+    if isinstance(strategy, Speculation):
+        sampling = Sampling(None, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
+        return _spoken(model, asked, (strategy, sampling), (num, seed), constraint)
     sampling = Sampling(strategy, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
     how = _how(model, sampling, asked)
     obeys = constraining.rules(model, asked, constraint, covers)
@@ -113,6 +119,27 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
         for i, sample in zip(part, written, strict=True):
             samples[i] = sample
     return [sample for sample in samples if sample is not None]
+
+
+def _spoken(
+    model: LanguageModel,
+    asked: Sequence[Row],
+    how: tuple[Speculation, Sampling],
+    wanted: tuple[int, int | Sequence[int]],
+    constraint: Grammar | Sequence[Grammar | None] | None,
+) -> list[Sample]:
+    """Return what speculation writes: ``wanted`` texts for each row."""
+    if constraint is not None:
+        raise ValueError(
+            "speculation takes its constraint as a policy, which gates every token: give "
+            "Speculation(policy=...) one, or leave the constraint out."
+        )
+    fitting = speculating.fitted(model, *how)
+    speculating.check(asked)
+    num, seed = wanted
+    many = [(number, row) for number, row in enumerate(asked) for _ in range(num)]
+    key = Key(_seeds(seed, len(asked), num).to(model.device))
+    return list(speculating.write(model, many, key, fitting))
 
 
 def _batches(free: Sequence[bool], size: int) -> Iterator[list[int]]:

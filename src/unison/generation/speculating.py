@@ -1,0 +1,97 @@
+"""How does a left-to-right model write several tokens for one evaluation, for someone who asks?"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+
+import torch
+
+from unison.engine.reading import target_of
+from unison.generation.canvases import Row
+from unison.generation.sample import Sample, finished
+from unison.generation.settings import Sampling
+from unison.language_model import LanguageModel
+from unison.prob.rng import Key
+from unison.speculation import Ask, Speculation, Spoken, Text, speculate
+from unison.speculation.loop import OnRound
+
+_TEMPER = ("temperature", "top_k", "top_p")
+_OTHERS = ("steps", "block_length", "cache", "judge")
+
+
+def fitted(model: LanguageModel, how: Speculation, sampling: Sampling) -> Speculation:
+    """Return a speculation with the temper that was asked for.
+
+    Raises:
+        ValueError: A setting has no meaning for it, or the model cannot be its target.
+    """
+    target_of(model)
+    said = [name for name in _OTHERS if getattr(sampling, name) is not None]
+    if said or sampling.cfg:
+        name = said[0] if said else "cfg"
+        raise ValueError(f"speculation has no {name}; leave it out.")
+    changes = {name: getattr(sampling, name) for name in _TEMPER}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    known = {field.name for field in fields(how.policy)}  # pyright: ignore[reportArgumentType]
+    for name in changes:
+        if name not in known:
+            raise ValueError(
+                f"{type(how.policy).__name__} decodes a law of its own, without {name}; leave it "
+                "out."
+            )
+    return replace(how, policy=replace(how.policy, **changes)) if changes else how  # pyright: ignore
+
+
+def check(asked: Sequence[Row]) -> None:
+    """Raise ValueError where text is given behind an open token, or nothing is open."""
+    for row in asked:
+        size = sum(row.given)
+        if not all(row.given[:size]):
+            raise ValueError(
+                "speculation continues texts: nothing may be given to the right of an open token; "
+                "leave the suffix out, or use another strategy."
+            )
+        if size == len(row.given):
+            raise ValueError("the canvas is full: give room for at least one token.")
+
+
+def write(
+    model: LanguageModel,
+    asked: Sequence[tuple[int, Row]],
+    key: Key,
+    how: Speculation,
+    on_round: OnRound | None = None,
+) -> Iterator[Sample]:
+    """Yield a text for each row.
+
+    Rows are written one by one: how many pass through a network together changes how it rounds,
+    and no text may depend on its batch. ``unison.engine.flow`` shares evaluations.
+
+    Args:
+        model: Writes.
+        asked: Numbers of the prompts, and their canvases.
+        key: One random stream per row.
+        how: The parts.
+        on_round: Observer of every round of every row.
+    """
+    target = target_of(model)
+    for number, (prompt, row) in enumerate(asked):
+        size = sum(row.given)
+        tokens = torch.tensor([[target.begin, *row.tokens[:size]]], device=model.device)
+        length = torch.tensor([size + 1], device=model.device)
+        seed = key.seed[number : number + 1]
+        room = len(row.tokens) - size
+        ask = Ask(Text(tokens, length), [room], seed, model.eos_ids)
+        spoken = speculate(how, target, ask, on_round)
+        yield finished(model, row, prompt, spoken.forwards[0], _filled(row, size, spoken))
+
+
+def _filled(row: Row, size: int, spoken: Spoken) -> tuple[list[int], list[int], list[float]]:
+    """Return tokens, steps and confidences of the whole canvas; behind its end, the end again."""
+    new, steps = spoken.tokens[0], spoken.rounds[0]
+    rest = len(row.tokens) - size - len(new)
+    tokens = [*row.tokens[:size], *new, *new[-1:] * rest]
+    return (
+        tokens,
+        [0] * size + steps + steps[-1:] * rest,
+        [1.0] * size + [float("nan")] * (len(tokens) - size),
+    )
