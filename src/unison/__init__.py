@@ -7,12 +7,14 @@
 from importlib.metadata import version
 
 from unison.checkpoints import save
+from unison.engine.precision import quantised
 from unison.evaluate.choosing import choose
 from unison.evaluate.log_likelihood import log_likelihood
 from unison.evaluate.marginals import log_marginal
 from unison.evaluate.text import evaluate
 from unison.generation import generate
 from unison.recipes.run import load
+from unison.speculation.optimal import optimal_acceptance
 
 __version__ = version("unison")
 
@@ -24,5 +26,7 @@ __all__ = [
     "load",
     "log_likelihood",
     "log_marginal",
+    "optimal_acceptance",
+    "quantised",
     "save",
 ]

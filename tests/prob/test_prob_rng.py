@@ -85,6 +85,7 @@ def test_uniforms_are_uniform_on_the_open_interval():
 def test_zero_bits_still_give_an_open_interval(monkeypatch):
     zero = torch.zeros(1, 2, dtype=torch.int64)
     monkeypatch.setattr(rng, "philox", lambda counter, key: (zero,) * 4)
+    monkeypatch.setattr(rng, "_FEW", 0)
     assert (uniform(Key(torch.tensor([0])), 0, 4) == 2.0**-54).all()
 
 
@@ -148,3 +149,31 @@ def test_a_rank_sees_all_times():
     """Strata are dealt at random: the first of 8 rows over many steps is uniform."""
     first = [float(rng.stratified(0, step, 8)[0]) for step in range(1000)]
     assert stats.kstest(first, "uniform").pvalue > FALSE_ALARM
+
+
+@pytest.mark.parametrize("seed", [0, 1, -7, 2**62, -(2**63)])
+def test_a_few_draws_are_those_of_many(monkeypatch, seed):
+    seeds = torch.tensor([seed, seed + 5])
+    step = torch.tensor([3, 2**40 + 1])
+    places = torch.tensor([[0, 5], [2**33, 7]])
+
+    def drawn():
+        key = Key(seeds, 2**35 + 3)
+        return (
+            rng.uniform_at(key, 9, places),
+            uniform(key, 2**31, 3),
+            rng.uniform_step(seeds, step, 1),
+        )
+
+    few = drawn()
+    monkeypatch.setattr(rng, "_FEW", 0)
+    for one, other in zip(few, drawn(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_step_of_each_row_draws_as_a_step_of_all():
+    seeds = rng.rows(4, 0, 3)
+    steps = torch.tensor([0, 9, 2])
+    drawn = rng.uniform_step(seeds, steps, 7)
+    for row, step in enumerate(steps.tolist()):
+        assert drawn[row] == uniform(Key(seeds[row : row + 1], step), 7, 1)[0, 0]

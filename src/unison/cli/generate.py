@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from unison import trace
-from unison.cli import constraint, prompts, shared, show
+from unison.cli import constraint, prompts, shared, show, speculation
 from unison.cli import strategy as chosen
 from unison.cli.constraint import Allowed, Asked
 from unison.cli.prompts import Prompts
 from unison.decode import Canvas, StepInfo, Strategy
+from unison.engine.precision import quantised
+from unison.engine.quantised import Precision
 from unison.generation import (
     Covers,
     OnStep,
@@ -23,6 +25,7 @@ from unison.generation import (
 )
 from unison.language_model import LanguageModel
 from unison.recipes.run import load
+from unison.speculation import Speculation
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class Flags:
     flags (see generate --strategy NAME --help). A composed one has parts, chosen by name with
     --order, --select, --revise and --stop, and their settings too are flags: --select.threshold
     0.8. Other tools' names (--gen-length, --block-size, --remasking, --cfg-scale) are understood.
+
+    A left-to-right model writes several tokens for one evaluation with --drafter NAME, and the
+    text is still the one it writes without; --builder, --verifier, --scheduler and --policy name
+    the other parts, NAME or NAME:SETTING=VALUE,...
 
     Attributes:
         prompt: Given text at the left.
@@ -68,6 +75,7 @@ class Flags:
         trace: File to write what every step did to; unison replay shows it.
         show: Draw the canvas while it is written; needs a terminal.
         dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
+        weights: Pack the weights: exact changes none of them, 8 and 4 round to so many bits.
         tokenizer: tokenizer.json, or its folder, where the model has none.
         adapter: Low-rank adapter to apply.
         device: auto, cpu, cuda or cuda:N.
@@ -102,6 +110,7 @@ class Flags:
     trace: Path | None = None
     show: bool = False
     dtype: str | None = None
+    weights: Precision | None = None
     tokenizer: str | None = None
     adapter: str | None = None
     device: str = "auto"
@@ -113,7 +122,10 @@ def run(arguments: list[str]) -> None:
     name, arguments = shared.take_leading(arguments)
     arguments, notes = chosen.translated(arguments)
     strategy, arguments = chosen.take(arguments)
-    about = chosen.about(strategy)
+    parts, arguments = speculation.take(arguments)
+    if parts is not None and strategy is not None:
+        raise ValueError("--strategy and the parts of speculation are two ways to write; give one.")
+    about = f"{chosen.about(strategy)}\n\n{speculation.about()}"
     if strategy is None:
         flags = shared.parse(Flags, "generate", arguments, about)
     else:
@@ -122,7 +134,12 @@ def run(arguments: list[str]) -> None:
         shared.log(note)
     asked, allowed = check(flags), _allowed(flags)
     model = load(name, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
-    samples = write(model, flags, strategy, asked, allowed)
+    if flags.weights is not None:
+        model = quantised(model, flags.weights)
+    if parts is not None:
+        _check_parts(flags)
+    way = strategy if parts is None else speculation.built(model, parts)
+    samples = write(model, flags, way, asked, allowed)
     if flags.json:
         shared.emit({"samples": [dataclasses.asdict(sample) for sample in samples]})
     elif not flags.show or len(samples) > 1:
@@ -149,6 +166,16 @@ def check(flags: Flags) -> Prompts:
     return Prompts(flags.prompt, flags.suffix, parts)
 
 
+def _check_parts(flags: Flags) -> None:
+    """Raise ValueError for flags that speak of the steps of a strategy."""
+    said = [name for name in ("trace", "show") if getattr(flags, name)]
+    if said:
+        raise ValueError(
+            f"--{said[0]} follows the steps of a strategy, and speculation has rounds: see unison "
+            "explain-speculation."
+        )
+
+
 def _allowed(flags: Flags) -> Allowed:
     allowed = constraint.allowed(
         Asked(
@@ -172,7 +199,7 @@ def _allowed(flags: Flags) -> Allowed:
 def write(
     model: LanguageModel,
     flags: Flags,
-    strategy: Strategy | None,
+    strategy: Strategy | Speculation | None,
     asked: Prompts,
     allowed: Allowed,
 ) -> list[Sample]:
@@ -183,7 +210,7 @@ def write(
     """
     judge = None if flags.judge is None else load(flags.judge, flags.device)
     sampling = Sampling(
-        strategy,
+        None if isinstance(strategy, Speculation) else strategy,
         flags.steps,
         flags.block_length,
         flags.temperature,
@@ -192,7 +219,7 @@ def write(
         flags.cfg,
         judge=judge,
     )
-    if strategy is not None:  # as for a name in Python
+    if strategy is not None and not isinstance(strategy, Speculation):  # as for a name in Python
         strategy = with_defaults(model, strategy, sampling)
         sampling = dataclasses.replace(sampling, strategy=strategy)
     with _observed(model, flags, sampling) as observe:

@@ -5,27 +5,35 @@ import sys
 from collections.abc import Callable, Sequence
 
 from unison.cli import (
+    acceptance,
     adapt,
     bench,
     demo,
     distil,
     doctor,
     evaluate,
+    explain_speculation,
     finetune,
     generate,
     harness,
     replay,
     score,
     train,
+    train_drafter,
     train_energy,
     train_filter,
+    train_fusion,
+    train_thoughts,
 )
 from unison.cli.suggest import nearest
 
 _MODULES = {
     "train": train,
+    "train-drafter": train_drafter,
     "train-energy": train_energy,
     "train-filter": train_filter,
+    "train-fusion": train_fusion,
+    "train-thoughts": train_thoughts,
     "distil": distil,
     "adapt": adapt,
     "finetune": finetune,
@@ -35,6 +43,8 @@ _MODULES = {
     "bench": bench,
     "harness": harness,
     "score": score,
+    "explain-speculation": explain_speculation,
+    "acceptance": acceptance,
     "demo": demo,
     "doctor": doctor,
 }
@@ -72,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def usage() -> str:
     """Return the overview of verbs."""
     lines = [
-        f"  {name:14}{(module.__doc__ or '').split(': ', 1)[-1].splitlines()[0]}"
+        f"  {name:21}{(module.__doc__ or '').split(': ', 1)[-1].splitlines()[0]}"
         for name, module in _MODULES.items()
     ]
     return "\n".join(["usage: unison VERB [OPTIONS]", "", *lines, "", "unison VERB --help"])

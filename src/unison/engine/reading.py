@@ -141,7 +141,9 @@ class NetworkReading:
         at = number.clamp(0, nodes - 1)[:, None].expand(-1, nodes - since, -1)
         sees = torch.where(inside[:, None], way.gather(2, at), (number < 0)[:, None])
         own = torch.arange(since, nodes, device=slot.device) + self.length[:, None]
-        places = self.length[:, None] + tree.depth[:, since:]
+        # Padding may be said to lie deeper than there are places: it stands where the root does.
+        depth = torch.where(tree.live, tree.depth, 0)[:, since:]
+        places = self.length[:, None] + depth
         scores = self._scores(Step(tree.tokens[:, since:], places, own, sees), tree, True)
         self._straight, self._nodes = tree.straight, nodes
         return scores

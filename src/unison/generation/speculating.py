@@ -1,18 +1,24 @@
 """How does a left-to-right model write several tokens for one evaluation, for someone who asks?"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 
+from unison.drafters.preparing import Fitting, prepared
 from unison.engine.reading import target_of
+from unison.generation import spelling
 from unison.generation.canvases import Row
+from unison.generation.constraining import Rule
 from unison.generation.sample import Sample, finished
 from unison.generation.settings import Sampling
 from unison.language_model import LanguageModel
 from unison.prob.rng import Key
 from unison.speculation import Ask, Speculation, Spoken, Text, speculate
 from unison.speculation.loop import OnRound
+from unison.speculation.parts import Target
+from unison.speculation.policies.grammar import Gate, Grammar
+from unison.speculation.policies.plain import Plain
 
 _TEMPER = ("temperature", "top_k", "top_p")
 _OTHERS = ("steps", "block_length", "cache", "judge")
@@ -24,21 +30,15 @@ def fitted(model: LanguageModel, how: Speculation, sampling: Sampling) -> Specul
     Raises:
         ValueError: A setting has no meaning for it, or the model cannot be its target.
     """
-    target_of(model)
+    if how.target is None:
+        target_of(model)
     said = [name for name in _OTHERS if getattr(sampling, name) is not None]
     if said or sampling.cfg:
         name = said[0] if said else "cfg"
         raise ValueError(f"speculation has no {name}; leave it out.")
     changes = {name: getattr(sampling, name) for name in _TEMPER}
     changes = {name: value for name, value in changes.items() if value is not None}
-    known = {field.name for field in fields(how.policy)}  # pyright: ignore[reportArgumentType]
-    for name in changes:
-        if name not in known:
-            raise ValueError(
-                f"{type(how.policy).__name__} decodes a law of its own, without {name}; leave it "
-                "out."
-            )
-    return replace(how, policy=replace(how.policy, **changes)) if changes else how  # pyright: ignore
+    return spelling.tempered(how, changes)
 
 
 def check(asked: Sequence[Row]) -> None:
@@ -54,11 +54,27 @@ def check(asked: Sequence[Row]) -> None:
             raise ValueError("the canvas is full: give room for at least one token.")
 
 
+def gated(how: Speculation, rule: Rule | None) -> Speculation:
+    """Return a speculation whose law obeys a constraint, token by token.
+
+    Raises:
+        ValueError: Its policy decodes another law.
+    """
+    if rule is None:
+        return how
+    if not isinstance(how.policy, Plain):
+        raise ValueError(
+            f"a constraint gates the model's own law, and {type(how.policy).__name__} decodes "
+            "another; leave one of them out."
+        )
+    gate = Gate(rule.tokens, rule.first, len(rule.hole))
+    return replace(how, policy=Grammar((gate,), how.policy))
+
+
 def write(
     model: LanguageModel,
-    asked: Sequence[tuple[int, Row]],
+    asked: Sequence[tuple[int, Row, Speculation]],
     key: Key,
-    how: Speculation,
     on_round: OnRound | None = None,
 ) -> Iterator[Sample]:
     """Yield a text for each row.
@@ -68,13 +84,12 @@ def write(
 
     Args:
         model: Writes.
-        asked: Numbers of the prompts, and their canvases.
+        asked: Numbers of the prompts, their canvases, and how each is written.
         key: One random stream per row.
-        how: The parts.
         on_round: Observer of every round of every row.
     """
-    target = target_of(model)
-    for number, (prompt, row) in enumerate(asked):
+    for number, (prompt, row, how) in enumerate(asked):
+        target = fitted_target(model, how)
         size = sum(row.given)
         tokens = torch.tensor([[target.begin, *row.tokens[:size]]], device=model.device)
         length = torch.tensor([size + 1], device=model.device)
@@ -83,6 +98,22 @@ def write(
         ask = Ask(Text(tokens, length), [room], seed, model.eos_ids)
         spoken = speculate(how, target, ask, on_round)
         yield finished(model, row, prompt, spoken.forwards[0], _filled(row, size, spoken))
+
+
+def fitted_target(model: LanguageModel, how: Speculation) -> Target:
+    """Return what is asked, with what the drafter puts into it.
+
+    Raises:
+        ValueError: The drafter lives inside a network and the target is none.
+    """
+    if how.target is None:
+        return prepared(target_of(model), how.drafter)
+    if isinstance(how.drafter, Fitting):
+        raise ValueError(
+            f"{type(how.drafter).__name__} lives inside its target's network, and this target is "
+            f"a {type(how.target).__name__}; use another drafter."
+        )
+    return how.target
 
 
 def _filled(row: Row, size: int, spoken: Spoken) -> tuple[list[int], list[int], list[float]]:

@@ -102,7 +102,8 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
     asked = canvases.rows(model, prompt, suffix, parts, Size(length, new_tokens, scaffold))
     if isinstance(strategy, Speculation):
         sampling = Sampling(None, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
-        return _spoken(model, asked, (strategy, sampling), (num, seed), constraint)
+        obeys = constraining.rules(model, asked, constraint, covers)
+        return _spoken(model, asked, (strategy, sampling), (num, seed), obeys)
     sampling = Sampling(strategy, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
     how = _how(model, sampling, asked)
     obeys = constraining.rules(model, asked, constraint, covers)
@@ -126,20 +127,17 @@ def _spoken(
     asked: Sequence[Row],
     how: tuple[Speculation, Sampling],
     wanted: tuple[int, int | Sequence[int]],
-    constraint: Grammar | Sequence[Grammar | None] | None,
+    obeys: Sequence[Rule | None],
 ) -> list[Sample]:
     """Return what speculation writes: ``wanted`` texts for each row."""
-    if constraint is not None:
-        raise ValueError(
-            "speculation takes its constraint as a policy, which gates every token: give "
-            "Speculation(policy=...) one, or leave the constraint out."
-        )
     fitting = speculating.fitted(model, *how)
     speculating.check(asked)
     num, seed = wanted
-    many = [(number, row) for number, row in enumerate(asked) for _ in range(num)]
+    gated = [speculating.gated(fitting, rule) for rule in obeys]
+    rows = zip(asked, gated, strict=True)
+    many = [(number, *row) for number, row in enumerate(rows) for _ in range(num)]
     key = Key(_seeds(seed, len(asked), num).to(model.device))
-    return list(speculating.write(model, many, key, fitting))
+    return list(speculating.write(model, many, key))
 
 
 def _batches(free: Sequence[bool], size: int) -> Iterator[list[int]]:

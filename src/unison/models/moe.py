@@ -1,5 +1,8 @@
 """Which experts does a token visit, and what do they answer?"""
 
+import copy
+from typing import NamedTuple, TypeVar
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -11,16 +14,32 @@ from unison.models.mlp import SwiGluMlp
 Features = Float[Tensor, "*P D"]
 
 
+class Routing(NamedTuple):
+    """Which of the experts a router names are visited.
+
+    Attributes:
+        first: Rank of the first of them, 0 for the best.
+        count: How many, in the order of rank.
+    """
+
+    first: int
+    count: int
+
+
 class Mixture(nn.Module):
     """Gated experts of which each token visits a few (Shazeer et al., 2017, arXiv:1701.06538).
 
     Nothing limits how many tokens an expert takes, so a token's answer depends on no other token.
     Experts are stacked: ``gate_up`` [E, 2I, D], gate before up, and ``down`` [E, D, I].
+
+    Attributes:
+        routing: The experts visited: the best ``config.chosen``, unless ``rerouted``.
     """
 
     def __init__(self, hidden: int, config: MixtureConfig) -> None:
         super().__init__()
         self.config = config
+        self.routing = Routing(0, config.chosen)
         self.router = nn.Linear(hidden, config.experts, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.experts)) if config.bias else None
         self.gate_up = nn.Parameter(torch.empty(config.experts, 2 * config.hidden, hidden))
@@ -47,7 +66,8 @@ class Mixture(nn.Module):
             logits = F.linear(x.float(), self.router.weight.float())
         scores = logits.softmax(-1) if config.score == "softmax" else logits.sigmoid()
         wanted = scores if self.bias is None else scores + self.bias.float()
-        chosen = self._in_groups(wanted).topk(config.chosen, dim=-1).indices
+        first, count = self.routing
+        chosen = self._in_groups(wanted).topk(first + count, dim=-1).indices[..., first:]
         weights = scores.gather(-1, chosen)
         if config.normalised:
             weights = weights / weights.sum(-1, keepdim=True)
@@ -79,6 +99,36 @@ class Mixture(nn.Module):
         answer = torch.cat(answers) * weights.flatten()[order, None]
         placed = torch.empty_like(answer).index_copy(0, order, answer)
         return placed.unflatten(0, chosen.shape).sum(1).to(x.dtype)
+
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def rerouted(network: Net, routing: Routing) -> Net:
+    """Return a network of the same weights, shared, whose tokens visit other experts.
+
+    Raises:
+        ValueError: It has no experts, or not so many that a token may visit.
+    """
+    if routing.first < 0 or routing.count < 1:
+        raise ValueError(
+            f"a routing begins at rank 0 or later and visits an expert at least, got {routing}."
+        )
+    shared = {id(part): part for part in (*network.parameters(), *network.buffers())}
+    other = copy.deepcopy(network, shared)  # what is in the memo is not copied
+    mixtures = [part for part in other.modules() if isinstance(part, Mixture)]
+    if not mixtures:
+        raise ValueError("the network has no experts, so its tokens cannot be routed otherwise.")
+    for mixture in mixtures:
+        config = mixture.config
+        most = config.chosen_groups * (config.experts // config.groups)
+        if routing.first + routing.count > most:
+            raise ValueError(
+                f"a token may visit {most} experts of the network, and {routing} names those of "
+                f"ranks up to {routing.first + routing.count - 1}; the best has rank 0."
+            )
+        mixture.routing = routing
+    return other
 
 
 def _gated(gate_up: Tensor) -> Tensor:

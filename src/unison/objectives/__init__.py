@@ -20,6 +20,7 @@ from unison.objectives.mdlm import MaskedNelbo
 from unison.objectives.mgdm import Mgdm
 from unison.objectives.radd import Radd
 from unison.objectives.sedd import Sedd
+from unison.objectives.simctg import SimCtg
 from unison.objectives.udlm import Udlm
 from unison.process import PROCESSES, Process
 from unison.types import Network
@@ -27,6 +28,7 @@ from unison.types import Network
 OBJECTIVES: dict[str, type[Objective]] = {
     "ar": AutoregressiveNll,
     "fim": Fim,
+    "simctg": SimCtg,
     "any_order": AnyOrder,
     "mdlm": MaskedNelbo,
     "radd": Radd,
@@ -83,6 +85,7 @@ __all__ = [
     "Objective",
     "Radd",
     "Sedd",
+    "SimCtg",
     "Udlm",
     "bound_of",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor
 _LOW = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
+_FEW = 8  # draws that are made one by one on a CPU
 
 SITE_ROWS = 0x7FFFFFF0  # derives row seeds
 SITE_PRIOR = 0x7FFFFFF1  # the driver's first canvas
@@ -94,6 +95,8 @@ def _pair(key: Key, site: int, pair: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _words(seed: Tensor, step: Tensor, site: int, pair: Tensor) -> tuple[Tensor, Tensor]:
+    if seed.device.type == "cpu" and len(seed) * pair.shape[-1] <= _FEW:
+        return _few_words(seed, step, site, pair)
     words = philox(
         (
             pair,
@@ -105,6 +108,36 @@ def _words(seed: Tensor, step: Tensor, site: int, pair: Tensor) -> tuple[Tensor,
     )
     even, odd = words[0] << 21 ^ words[1] >> 11, words[2] << 21 ^ words[3] >> 11
     return _unit(even), _unit(odd)
+
+
+def _few_words(seed: Tensor, step: Tensor, site: int, pair: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the same of a few draws: whole numbers are faster than so many small tensors."""
+    shape = (len(seed), pair.shape[-1])
+    steps, pairs = (part.expand(shape).tolist() for part in (step, pair))
+    units = [
+        _one(key, (counter, site & _LOW, at & _LOW, (at >> 32) & _LOW))
+        for key, *row in zip(seed.tolist(), steps, pairs, strict=True)
+        for at, counter in zip(*row, strict=True)
+    ]
+    both = torch.tensor(units, dtype=torch.float64).reshape(*shape, 2)
+    return both[..., 0], both[..., 1]
+
+
+def _one(key: int, counter: tuple[int, int, int, int]) -> tuple[float, float]:
+    """Return two uniforms of one counter, with Python's whole numbers."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key & _LOW, (key >> 32) & _LOW
+    for _ in range(10):
+        high, low = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (
+            (low >> 32) ^ c1 ^ k0,
+            low & _LOW,
+            (high >> 32) ^ c3 ^ k1,
+            high & _LOW,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & _LOW, (k1 + _WEYL[1]) & _LOW
+    even, odd = c0 << 21 ^ c1 >> 11, c2 << 21 ^ c3 >> 11
+    return max(even * 2.0**-53, 2.0**-54), max(odd * 2.0**-53, 2.0**-54)
 
 
 def _unit(bits: Tensor) -> Tensor:

@@ -1,4 +1,9 @@
-"""Which tokens may be drawn? Temperature, top-k and nucleus as maps of log-probabilities."""
+"""Which tokens may be drawn? Temperature and truncations as maps of log-probabilities.
+
+Whoever applies several does so in the order of this file.
+"""
+
+import math
 
 import torch
 from jaxtyping import Bool, Float
@@ -41,6 +46,34 @@ def top_p(logp: LogP, p: float) -> LogP:
     if not bool(found.all()):
         kept[~found] = _sorted_top_p(flat[~found], p)
     return kept.view(logp.shape)
+
+
+def min_p(logp: LogP, p: float) -> LogP:
+    """Keep tokens at least ``p`` times as probable as the most probable one; renormalise.
+
+    Nguyen et al., 2024, arXiv:2407.01082.
+    """
+    if p <= 0:
+        return logp
+    least = logp.amax(-1, keepdim=True) + math.log(p)
+    return logp.where(logp >= least, -torch.inf).log_softmax(-1)
+
+
+def typical(logp: LogP, p: float) -> LogP:
+    """Keep the smallest set of most typical tokens whose mass reaches ``p``; renormalise.
+
+    The more typical of two tokens is the one whose surprise, -log p, is nearer to the entropy of
+    the law (locally typical sampling: Meister et al., 2022, arXiv:2202.00666).
+    """
+    if p >= 1:
+        return logp
+    probability = logp.exp()
+    entropy = torch.special.entr(probability).sum(-1, keepdim=True)
+    order = (-logp - entropy).abs().argsort(dim=-1, stable=True)
+    ordered = probability.gather(-1, order)
+    before = ordered.cumsum(-1) - ordered
+    kept = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, order, before < p)
+    return logp.where(kept, -torch.inf).log_softmax(-1)
 
 
 def _sorted_top_p(logp: LogP, p: float) -> LogP:

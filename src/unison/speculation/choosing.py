@@ -14,7 +14,8 @@ from unison.decode.api import SITE_TARGET
 from unison.prob import categorical, rng
 from unison.prob.rng import Key
 
-SITE_ACCEPT, SITE_ORDER, SITE_GUESS = 48, 49, 64  # guesses of rank r at SITE_GUESS + r
+SITE_ACCEPT, SITE_ORDER, SITE_NOISE = 48, 49, 50
+SITE_GUESS = 64  # guesses of rank r at SITE_GUESS + r
 
 Row = Int[Tensor, " B"]
 Live = Bool[Tensor, " B"]
@@ -46,8 +47,12 @@ class Chooser(Protocol):
     def deal(self, logq: Weights, count: int, node: Row, live: Live) -> Int[Tensor, "B K"]:
         """Draw several children of a node without replacement, in the order drawn.
 
-        ``logq`` has at least ``count`` tokens that are possible.
+        Where fewer tokens are possible, what stands behind the last of them may be anything.
         """
+        ...
+
+    def noise(self, count: int, node: Row, live: Live) -> Float[Tensor, "B K"]:
+        """Draw uniforms on (0, 1), float64, of a node; at most once for each node of a round."""
         ...
 
 
@@ -94,6 +99,11 @@ class Keyed(NamedTuple):
         # Arrival of token v: an exponential of rate q(v); the first k arrivals are the draws.
         arrival = (-u.log()).log() - logq.double()
         return arrival.topk(count, dim=-1, largest=False, sorted=True).indices
+
+    def noise(self, count: int, node: Row, live: Live) -> Float[Tensor, "B K"]:
+        """See ``Chooser``."""
+        del live
+        return rng.uniform(Key(rng.derived(self._of_round().seed, node)), SITE_NOISE, count)
 
     def _of_round(self) -> Key:
         """Return streams of the round's own: what was drawn for a place may be drawn again."""

@@ -1,4 +1,9 @@
-"""Where is a verifier on its way down a tree? Row by row, without waiting for the device."""
+"""Where is a verifier on its way down a tree? Row by row, without waiting for the device.
+
+Drafts drawn independently may repeat each other: then several nodes hold one text. A way leads to
+all of them at once, and goes on among the children of all. That keeps the law: given the tokens of
+a level, what was drawn below them depends neither on the target nor on which of them were accepted.
+"""
 
 from typing import NamedTuple
 
@@ -14,14 +19,14 @@ class Descent(NamedTuple):
     """The way so far.
 
     Attributes:
-        path: Nodes passed, root first, -1 behind the last.
-        node: The last of them.
-        depth: Its depth.
+        at: The nodes that hold it: all of one text.
+        node: The first of them.
+        depth: Their depth.
         going: False for rows that have stopped.
-        token: What a stopped row writes behind the path.
+        token: What a stopped row writes behind the way.
     """
 
-    path: Int[Tensor, "B D"]
+    at: Bool[Tensor, "B N"]
     node: Node
     depth: Node
     going: Bool[Tensor, " B"]
@@ -31,28 +36,33 @@ class Descent(NamedTuple):
     def at_root(tree: Tree) -> "Descent":
         """Return the start of every row."""
         root = torch.zeros_like(tree.tokens[:, 0])
-        path = root[:, None].repeat(1, tree.height + 1) - 1
-        path[:, 0] = 0
-        return Descent(path, root, root, root == 0, root)
+        at = torch.zeros_like(tree.live)
+        at[:, 0] = True
+        return Descent(at, root, root, root == 0, root)
 
-    def down(self, node: Node, passed: Bool[Tensor, " B"], level: int) -> "Descent":
-        """Return the way after rows went down to a child of the ``level``-th node of their path.
+    def down(self, tree: Tree, token: Node, passed: Bool[Tensor, " B"]) -> "Descent":
+        """Return the way after rows went down to the children that hold a token, if there are any.
 
         Args:
-            node: The child of each row.
+            tree: The trees.
+            token: The token of each row.
             passed: Which rows go down.
-            level: Depth of the node left.
         """
-        if level + 1 < self.path.shape[1]:
-            path = self.path.clone()
-            path[:, level + 1] = torch.where(passed, node, path[:, level + 1])
-        else:
-            path = self.path
+        below = _below(self, tree) & (tree.tokens == token[:, None])
+        passed = passed & below.any(1)
         return self._replace(
-            path=path,
-            node=torch.where(passed, node, self.node),
+            at=torch.where(passed[:, None], below, self.at),
+            node=torch.where(passed, below.long().argmax(1), self.node),
             depth=torch.where(passed, self.depth + 1, self.depth),
         )
+
+    def where(self, other_at: Bool[Tensor, " B"], other: "Descent") -> "Descent":
+        """Return the way with that of some rows replaced by another."""
+        at = torch.where(other_at[:, None], other.at, self.at)
+        rest = [
+            torch.where(other_at, new, old) for new, old in zip(other[1:], self[1:], strict=True)
+        ]
+        return Descent(at, *rest)
 
     def stopped(self, token: Node, stops: Bool[Tensor, " B"]) -> "Descent":
         """Return the way after some of the rows that were going stopped with a token."""
@@ -60,11 +70,59 @@ class Descent(NamedTuple):
         return self._replace(going=self.going & ~stops, token=torch.where(stops, token, self.token))
 
 
-def leaf(tree: Tree, node: Node) -> Bool[Tensor, " B"]:
-    """Return whether a node has no child that could be written."""
-    return ~((tree.parent == node[:, None]) & committable(tree)).any(1)
+class Children(NamedTuple):
+    """What comes next on a way, in the order in which it is to be tested.
+
+    Attributes:
+        node: The nodes, no more than the tree is wide: drafts that repeat each other may have
+            more children together, of which those of the highest ranks are passed over.
+        there: Which of them there are; those of a row come first.
+        token: Their tokens; 0 where there is none.
+        how: How they were chosen.
+    """
+
+    node: Int[Tensor, "B K"]
+    there: Bool[Tensor, "B K"]
+    token: Int[Tensor, "B K"]
+    how: Int[Tensor, "B K"]
+
+
+def children(tree: Tree, way: Descent) -> Children:
+    """Return the children of the nodes a way has come to, by rank; none of stopped rows."""
+    below = _below(way, tree)
+    count = tree.tokens.shape[1]
+    number = torch.arange(count, device=below.device)
+    order = torch.where(below, tree.rank * count + number, count * count)
+    node = order.argsort(1)[:, : tree.width]
+    there = below.gather(1, node) & way.going[:, None]
+    token = torch.where(there, tree.tokens.gather(1, node), 0)
+    return Children(node, there, token, tree.how.gather(1, node))
+
+
+def child_with(tree: Tree, way: Descent, token: Node) -> Bool[Tensor, " B"]:
+    """Return whether a way goes on with a token."""
+    return (_below(way, tree) & (tree.tokens == token[:, None])).any(1)
+
+
+def leaf(tree: Tree, way: Descent) -> Bool[Tensor, " B"]:
+    """Return whether no node a way has come to has a child that could be written."""
+    return ~_below(way, tree).any(1)
 
 
 def verdict(tree: Tree, way: Descent) -> Verdict:
     """Return the verdict of a way that has stopped everywhere."""
-    return Verdict(way.path, way.depth, way.token, leaf(tree, way.node))
+    return Verdict(path_to(tree, way.node), way.depth, way.token, leaf(tree, way))
+
+
+def path_to(tree: Tree, node: Node) -> Int[Tensor, "B D"]:
+    """Return the nodes from the root to one of each row, -1 behind it; [batch, height + 1]."""
+    path = torch.full_like(tree.tokens[:, :1], -1).repeat(1, tree.height + 1)
+    for _ in range(tree.height + 1):  # the root is written again and again once it is reached
+        path = path.scatter(1, tree.depth.gather(1, node[:, None]), node[:, None])
+        node = tree.parent.gather(1, node[:, None])[:, 0].clamp(min=0)
+    return path
+
+
+def _below(way: Descent, tree: Tree) -> Bool[Tensor, "B N"]:
+    comes = way.at.gather(1, tree.parent.clamp(min=0)) & (tree.parent >= 0)
+    return comes & committable(tree)

@@ -45,6 +45,8 @@ class Speculation:
         verifier: Picks what is written.
         scheduler: Says how much to draft.
         policy: Names the law.
+        target: What is asked instead of the model itself, such as one that listens to another;
+            read by ``unison.generate``, while ``speculate`` takes its target as an argument.
 
     Raises:
         ValueError: The parts do not fit each other.
@@ -55,6 +57,7 @@ class Speculation:
     verifier: Verifier = field(default_factory=Match)
     scheduler: Scheduler = field(default_factory=Fixed)
     policy: Policy = field(default_factory=Plain)
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         reason = refusal(self)

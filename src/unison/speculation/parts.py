@@ -148,10 +148,13 @@ class Guess(NamedTuple):
         logq: Log-probabilities, normalised.
         confidence: Estimate, one for each node, that a child of rank 0 will be accepted if the
             node is; ``None`` where the drafter has none.
+        judged: Estimate that each of the nodes itself is accepted if its parent is, made with the
+            node's token read; ``None`` where the drafter has none.
     """
 
     logq: Float[Tensor, "B F V"]
     confidence: Float[Tensor, "B F"] | None = None
+    judged: Float[Tensor, "B F"] | None = None
 
 
 GuessLaw = Callable[[Tree, Nodes], Guess]

@@ -1,7 +1,7 @@
 """Is what is written really the target's law? Every random choice, gone through one by one."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Int
@@ -13,85 +13,104 @@ from unison.speculation.loop import Ask, Speculation, speculate
 from unison.speculation.parts import Policy, Target, Text
 
 Exactly = dict[tuple[int, ...], float]
+Script = tuple[int, ...]
+Result = TypeVar("Result")
+
+_AT_ONCE = 256  # ways gone through as the rows of one batch
 
 
 class Scripted:
-    """A chooser of one row that follows a script, then the first way that is possible.
+    """A chooser whose rows follow a script each, then the first outcome that is possible.
+
+    Rows are known by their seeds: row s has seed s.
 
     Args:
-        script: Which of the possible ways to go, choice by choice.
+        scripts: Outcomes of the choices, one after another.
     """
 
-    def __init__(self, script: Sequence[int]) -> None:
-        self.script = list(script)
-        self.taken: list[tuple[int, int]] = []  # way and number of ways of each choice
-        self.weight = 1.0
+    def __init__(self, scripts: Sequence[Script]) -> None:
+        self.scripts = scripts
+        self.taken: list[list[int]] = [[] for _ in scripts]
+        self.others: list[list[list[int]]] = [
+            [] for _ in scripts
+        ]  # possible, beside what was taken
+        self.weights = [1.0] * len(scripts)
+        self.rows: list[int] = []
 
     def __call__(self, seed: Row, round: Row, written: Row) -> "Scripted":
         """Return itself, for every round of a run."""
         del round, written
-        if len(seed) != 1:
-            raise ValueError(f"a script is for one row, got {len(seed)}.")
+        self.rows = seed.tolist()
         return self
-
-    def _pick(self, chances: Sequence[float]) -> int:
-        ways = [i for i, chance in enumerate(chances) if chance > 0]
-        number = len(self.taken)
-        way = self.script[number] if number < len(self.script) else 0
-        self.taken.append((way, len(ways)))
-        self.weight *= chances[ways[way]]
-        return ways[way]
 
     def accept(self, chance: Tensor, node: Row, live: Live) -> Live:
         """See ``Chooser``."""
         del node
-        if not bool(live[0]):
-            return torch.zeros_like(live)
-        one = float(chance[0])
-        return torch.tensor([self._pick([1 - one, one]) == 1])
+        return self._each(torch.stack([1 - chance, chance], dim=1), live) == 1
 
     def write(self, logp: Weights, depth: Row, live: Live) -> Row:
         """See ``Chooser``."""
         del depth
-        return torch.tensor([self._drawn(logp[0]) if bool(live[0]) else 0])
+        return self._each(logp.double().softmax(1), live)
 
     def guess(self, logq: Weights, node: Row, rank: int, live: Live) -> Row:
         """See ``Chooser``."""
         del node, rank
-        return torch.tensor([self._drawn(logq[0]) if bool(live[0]) else 0])
+        return self._each(logq.double().softmax(1), live)
 
     def deal(self, logq: Weights, count: int, node: Row, live: Live) -> Int[Tensor, "B K"]:
         """See ``Chooser``."""
         del node
-        if not bool(live[0]):
-            return torch.zeros((1, count), dtype=torch.int64)
-        left, drawn = logq[0].clone(), []
+        left, drawn = logq.double(), []
         for _ in range(count):
-            drawn.append(self._drawn(left))
-            left[drawn[-1]] = -torch.inf
-        return torch.tensor([drawn])
+            some = live & (left > -torch.inf).any(1)
+            drawn.append(self._each(left.softmax(1), some))
+            left = left.scatter(1, drawn[-1][:, None], -torch.inf)
+        return torch.stack(drawn, dim=1) if drawn else left[:, :0].long()
 
-    def _drawn(self, logp: Tensor) -> int:
-        return self._pick(logp.double().softmax(0).tolist())
+    def noise(self, count: int, node: Row, live: Live) -> Tensor:
+        """Refuse: real numbers cannot be gone through.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "the builder draws real numbers, as a stochastic beam does, and a proof goes through "
+            "every random choice: there is no end of them. Compare samples with the law instead."
+        )
+
+    def _each(self, chances: Tensor, live: Live) -> Row:
+        """Return the outcome of each row that needs one, 0 elsewhere."""
+        rows = zip(self.rows, chances.tolist(), live.tolist(), strict=True)
+        return torch.tensor([self._pick(row, one) if asks else 0 for row, one, asks in rows])
+
+    def _pick(self, row: int, chances: list[float]) -> int:
+        number, script = len(self.taken[row]), self.scripts[row]
+        possible = [way for way, chance in enumerate(chances) if chance > 0]
+        told = number < len(script)
+        way = script[number] if told else possible[0]
+        self.taken[row].append(way)
+        self.others[row].append([] if told else possible[1:])
+        self.weights[row] *= chances[way]
+        return way
 
 
-def all_ways(run: Callable[[Scripted], tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], float]]:
+def all_ways(run: Callable[[Scripted], Sequence[Result]]) -> Iterator[tuple[Result, float]]:
     """Yield every result a random procedure can have, with its probability; results may repeat.
 
     Args:
-        run: The procedure, given its choices.
+        run: The procedure in as many rows as there are scripts, given its choices.
     """
-    script: list[int] = []
-    while True:
-        chooser = Scripted(script)
-        result = run(chooser)
-        yield result, chooser.weight
-        trail = chooser.taken
-        while trail and trail[-1][0] + 1 == trail[-1][1]:
-            trail.pop()
-        if not trail:
-            return
-        script = [way for way, _ in trail[:-1]] + [trail[-1][0] + 1]
+    waiting: list[Script] = [()]
+    while waiting:
+        chooser = Scripted(waiting[-_AT_ONCE:])
+        del waiting[-_AT_ONCE:]
+        results = run(chooser)
+        yield from zip(results, chooser.weights, strict=True)
+        for taken, others in zip(chooser.taken, chooser.others, strict=True):
+            waiting += [
+                (*taken[:number], way) for number, ways in enumerate(others) for way in ways
+            ]
 
 
 class Proof(NamedTuple):
@@ -134,17 +153,16 @@ def written_law(
 ) -> tuple[Exactly, int, float]:
     """Return the law of what is written, the number of ways, and the mean number of forwards."""
     law: Exactly = {}
-    forwards: list[int] = []
     mean, ways = 0.0, 0
 
-    def run(chooser: Scripted) -> tuple[int, ...]:
-        spoken = speculate(how, target, asked(target, prompt, horizon), choosing=chooser)
-        forwards.append(spoken.forwards[0])
-        return tuple(spoken.tokens[0])
+    def run(chooser: Scripted) -> list[tuple[tuple[int, ...], int]]:
+        ask = asked(target, prompt, horizon, len(chooser.scripts))
+        spoken = speculate(how, target, ask, choosing=chooser)
+        return [(tuple(text), n) for text, n in zip(spoken.tokens, spoken.forwards, strict=True)]
 
-    for text, weight in all_ways(run):
+    for (text, forwards), weight in all_ways(run):
         law[text] = law.get(text, 0.0) + weight
-        mean += weight * forwards.pop()
+        mean += weight * forwards
         ways += 1
     return law, ways, mean
 
@@ -163,11 +181,11 @@ def own_law(policy: Policy, target: Target, prompt: Sequence[int], horizon: int)
     return laws[-1]
 
 
-def asked(target: Target, prompt: Sequence[int], horizon: int) -> Ask:
-    """Return what to write behind one prompt."""
-    tokens = torch.tensor([[target.begin, *prompt]])
-    length = torch.tensor([tokens.shape[1]])
-    return Ask(Text(tokens, length), [horizon], torch.zeros(1, dtype=torch.int64))
+def asked(target: Target, prompt: Sequence[int], horizon: int, rows: int = 1) -> Ask:
+    """Return what to write behind a prompt, so many times; the seed of a row is its number."""
+    tokens = torch.tensor([[target.begin, *prompt]]).repeat(rows, 1)
+    length = torch.full((rows,), tokens.shape[1])
+    return Ask(Text(tokens, length), [horizon] * rows, torch.arange(rows))
 
 
 def _next(policy: Policy, target: Target, text: list[int]) -> list[float]:

@@ -42,6 +42,11 @@ class Tree(NamedTuple):
         law: Row of ``laws`` for the children of each node; -1 where there is none.
         width: The largest number of siblings, any row's.
         height: The largest depth of a token, any row's.
+        judged: Estimates, made after the token was drawn, that the node is accepted if its
+            parent is, 1 where there is none yet; ``None`` of drafters that judge nothing. They
+            may decide what follows the node, never whether it stays.
+        asked: Number of each node in the tree that the drafter was asked about, -1 where it was
+            never asked; ``None`` where the numbers are the same.
     """
 
     tokens: Int[Tensor, "B N"]
@@ -56,6 +61,8 @@ class Tree(NamedTuple):
     law: Int[Tensor, "B N"]
     width: int = 0
     height: int = 0
+    judged: Float[Tensor, "B N"] | None = None
+    asked: Int[Tensor, "B N"] | None = None
 
     @property
     def straight(self) -> bool:
@@ -123,7 +130,11 @@ def grown(tree: Tree, level: Level, depth: Nodes | None = None) -> Tree:
     )
     joined = [torch.cat([old, new], dim=1) for old, new in zip(tree[:8], parts, strict=True)]
     law = torch.cat([tree.law, none], dim=1)
-    return Tree(*joined, tree.laws, law, tree.width, tree.height)  # pyright: ignore
+    judged = tree.judged
+    if judged is not None:
+        judged = torch.cat([judged, torch.ones_like(level.logq, dtype=judged.dtype)], dim=1)
+    asked = None if tree.asked is None else torch.cat([tree.asked, none], dim=1)
+    return Tree(*joined, tree.laws, law, tree.width, tree.height, judged, asked)  # pyright: ignore
 
 
 def told(tree: Tree, frontier: Nodes, laws: Float[Tensor, "B F V"]) -> Tree:
@@ -139,6 +150,44 @@ def told(tree: Tree, frontier: Nodes, laws: Float[Tensor, "B F V"]) -> Tree:
     law = tree.law.scatter(1, frontier, number.expand_as(frontier))
     known = tree.laws.to(laws.dtype)
     return tree._replace(laws=torch.cat([known, laws], dim=1), law=law)
+
+
+def judged(tree: Tree, nodes: Nodes, chance: Float[Tensor, "B F"]) -> Tree:
+    """Return the trees with what the drafter thinks of some nodes, now that they are drawn."""
+    known = torch.ones_like(tree.confidence) if tree.judged is None else tree.judged
+    return tree._replace(judged=known.scatter(1, nodes, chance.to(known.dtype)))
+
+
+def pruned(tree: Tree, keep: Bool[Tensor, "B N"], most: int) -> Tree:
+    """Return the trees without some nodes; the others are numbered anew, in the same order.
+
+    Args:
+        tree: The trees.
+        keep: Live nodes to keep, with all that come before them.
+        most: At least the number kept in any row, the root included.
+    """
+    order = (~keep).long().argsort(dim=1, stable=True)[:, :most]
+    number = keep.long().cumsum(1) - 1
+    live = keep.gather(1, order)
+    parent = tree.parent.gather(1, order)
+    parent = torch.where(live & (parent >= 0), number.gather(1, parent.clamp(min=0)), 0)
+    parent[:, 0] = -1
+    same = ("tokens", "depth", "rank", "how", "logq", "confidence", "law")
+    left = {name: getattr(tree, name).gather(1, order) for name in same}
+    later = None if tree.judged is None else tree.judged.gather(1, order)
+    asked = order if tree.asked is None else tree.asked.gather(1, order)
+    return tree._replace(parent=parent, live=live, judged=later, asked=asked, **left)
+
+
+def as_asked(tree: Tree, path: Int[Tensor, "B D"]) -> Int[Tensor, "B D"]:
+    """Return a path in the numbers of the tree that the drafter was asked about.
+
+    It ends, as -1, with the first node that the drafter was never asked about.
+    """
+    if tree.asked is None:
+        return path
+    number = torch.where(path >= 0, tree.asked.gather(1, path.clamp(min=0)), -1)
+    return torch.where((number >= 0).long().cumprod(1).bool(), number, -1)
 
 
 def sized(tree: Tree, width: int, height: int) -> Tree:

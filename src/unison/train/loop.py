@@ -64,12 +64,14 @@ class Hooks(NamedTuple):
         keep_best: Called, with the averaged weights in place, when that loss is the lowest yet.
         observe: Called after every step; cannot change the run.
         prepare_step: Called before every step with its number; may refresh frozen networks.
+        enough: Called after every step: whether the run ends here, before all steps are done.
     """
 
     evaluate: Callable[[], Estimate]
     keep_best: Callable[[], None]
     observe: Callable[[Event], None]
     prepare_step: Callable[[int], None] = lambda step: None
+    enough: Callable[[], bool] = lambda: False
 
 
 def fit(config: Train, prepared: Prepared, folder: Path, hooks: Hooks) -> State:
@@ -89,7 +91,8 @@ def fit(config: Train, prepared: Prepared, folder: Path, hooks: Hooks) -> State:
     device = next(network.parameters()).device
     state = _resume(parts, folder)
     checkpoint.prune(folder / "checkpoints", config.keep)  # a kill may have come before it
-    while state.step < config.steps:
+    last = state.step >= config.steps
+    while not last:
         began = time.perf_counter()
         hooks.prepare_step(state.step)
         indices = prepared.stream.indices(state.step)
@@ -103,14 +106,15 @@ def fit(config: Train, prepared: Prepared, folder: Path, hooks: Hooks) -> State:
         state = state._replace(
             step=state.step + 1, skipped=state.skipped + outcome.skipped, in_a_row=in_a_row
         )
-        share = optim.rate(config.optimizer, state.step - 1, config.steps)
-        last = state.step == config.steps
+        last = state.step == config.steps or hooks.enough()
         evaluation = None
         if last or state.step % config.eval_every == 0:
             state = evaluate(state, hooks)
             evaluation = state.evaluation
         in_bits = None if evaluation is None else evaluation.value * prepared.bits_per_byte
-        hooks.observe(Event(state.step, outcome, share, seconds, evaluation, in_bits))
+        hooks.observe(
+            Event(state.step, outcome, _share(config, state), seconds, evaluation, in_bits)
+        )
         if last or state.step % config.save_every == 0:
             _save(state, folder, config.keep)
     return state
@@ -128,6 +132,11 @@ def evaluate(state: State, hooks: Hooks) -> State:
     network.train()
     average.swap(network)
     return state._replace(evaluation=result)
+
+
+def _share(config: Train, state: State) -> float:
+    """Return the share of the peak learning rate that the last step took."""
+    return optim.rate(config.optimizer, state.step - 1, config.steps)
 
 
 def _resume(parts: Parts, folder: Path) -> State:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 
 from unison.speculation.choosing import Chooser, Live
+from unison.speculation.growth import noted
 from unison.speculation.parts import Drafting, GoOn, Guess, Plan, rows_of
 from unison.speculation.tree import How, Level, Node, Tree, grown, sized, told
 
@@ -44,6 +45,7 @@ class Chain:
             if tree.tokens.device.type == "cpu" and not bool(going.any()):
                 break
             guess = drafting.guess(tree, last[:, None])
+            tree = noted(tree, last[:, None], guess)
             logq = guess.logq[:, 0]
             if self.sampled:
                 token, how = choose.guess(logq, last, 0, going), How.IID

@@ -15,23 +15,32 @@ from unison.speculation.tree import Node, Tree
 class Plain:
     """Decode the law that plain sampling decodes.
 
+    What is set is applied in the order it is listed here, each to what the ones before have left.
+
     Attributes:
         temperature: 0 for the most probable token, 1 for the model's own law.
         top_k: Keep this many tokens; ``None`` for all.
         top_p: Keep the smallest set of tokens with this mass.
+        min_p: Keep tokens at least so many times as probable as the most probable one.
+        typical: Keep the smallest set of locally typical tokens with this mass.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float = 1.0
+    min_p: float = 0.0
+    typical: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature must be at least 0 and finite, got {self.temperature}.")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {self.top_k}.")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}.")
+        for name, mass in (("top_p", self.top_p), ("typical", self.typical)):
+            if not 0 < mass <= 1:
+                raise ValueError(f"{name} must be in (0, 1], got {mass}.")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p must be in [0, 1], got {self.min_p}.")
 
     @property
     def taps(self) -> tuple[int, ...]:
@@ -76,9 +85,20 @@ class Tempered:
 
     def at(self, node: Node) -> Float[Tensor, "B V"]:
         """Return log-probabilities of the token after one node of each row."""
-        at = node[:, None, None].expand(-1, 1, self.logits.shape[-1])
-        logp = self.logits.gather(1, at)[:, 0].log_softmax(-1)
-        logp = truncation.temper(logp, self.policy.temperature)
-        if self.policy.top_k is not None:
-            logp = truncation.top_k(logp, self.policy.top_k)
-        return truncation.top_p(logp, self.policy.top_p)
+        return shaped(self.policy, picked(self.logits, node))
+
+
+def picked(logits: Float[Tensor, "B N V"], node: Node) -> Float[Tensor, "B V"]:
+    """Return what was said about one node of each row."""
+    at = node[:, None, None].expand(-1, 1, logits.shape[-1])
+    return logits.gather(1, at)[:, 0]
+
+
+def shaped(policy: Plain, logits: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+    """Return the log-probabilities that logits stand for, tempered and truncated."""
+    logp = truncation.temper(logits.log_softmax(-1), policy.temperature)
+    if policy.top_k is not None:
+        logp = truncation.top_k(logp, policy.top_k)
+    logp = truncation.top_p(logp, policy.top_p)
+    logp = truncation.min_p(logp, policy.min_p)
+    return truncation.typical(logp, policy.typical)

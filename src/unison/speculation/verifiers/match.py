@@ -7,7 +7,8 @@ from unison.speculation import descent
 from unison.speculation.choosing import Chooser
 from unison.speculation.descent import Descent
 from unison.speculation.parts import Law, Scores, Verdict
-from unison.speculation.tree import How, Tree, child_with
+from unison.speculation.rejection import nobody
+from unison.speculation.tree import How, Tree
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,10 @@ class Match:
         """Return the way down that the target's own draws take."""
         del scores
         way = Descent.at_root(tree)
-        for depth in range(tree.height + 1):
+        for _ in range(tree.height + 1):
+            if nobody(way.going):
+                break
             token = choose.write(law.at(way.node), way.depth, way.going)
-            node, found = child_with(tree, way.node, token)
-            way = way.down(node, way.going & found, depth).stopped(token, ~found)
+            found = descent.child_with(tree, way, token)
+            way = way.down(tree, token, way.going & found).stopped(token, ~found)
         return descent.verdict(tree, way)

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from unison.speculation import descent
 from unison.speculation.choosing import Chooser
-from unison.speculation.descent import Descent
+from unison.speculation.descent import Descent, children
 from unison.speculation.parts import Law, Scores, Verdict
-from unison.speculation.tree import How, Tree, child, law_of
+from unison.speculation.rejection import chance, drawn_from, guessed, left_over, nobody
+from unison.speculation.tree import How, Tree
 
 
 @dataclass(frozen=True)
@@ -32,36 +29,15 @@ class Token:
         """Return the drafts before the first that fails, and its correction."""
         del scores
         way = Descent.at_root(tree)
-        for depth in range(tree.height + 1):
-            logp = law.at(way.node)
-            node, there = child(tree, way.node, 0)
-            logq = drawn_from(tree, way.node, node)
-            draft = tree.tokens.gather(1, node[:, None])
-            ratio = (logp.gather(1, draft) - logq.gather(1, draft))[:, 0].double().exp()
-            tested = way.going & there
-            passed = tested & choose.accept(ratio.clamp(max=1), node, tested)
-            left = torch.where(there[:, None], residual(logp, logq), logp.double())
-            token = choose.write(left, way.depth, way.going & ~passed)
-            way = way.down(node, passed, depth).stopped(token, ~passed)
-        return descent.verdict(tree, way)
-
-
-def drawn_from(tree: Tree, parent: Tensor, node: Tensor) -> Float[Tensor, "B V"]:
-    """Return the law a child was drawn from: certainty where it was not drawn."""
-    own = tree.tokens.gather(1, node[:, None]).clamp(min=0)
-    sure = torch.full((len(own), tree.laws.shape[-1]), -torch.inf, device=own.device)
-    sure = sure.to(tree.laws.dtype).scatter(1, own, 0.0)
-    if not tree.laws.shape[1]:
-        return sure
-    fixed = tree.how.gather(1, node[:, None]) == How.FIXED
-    return torch.where(fixed, sure, law_of(tree, parent))
-
-
-def residual(logp: Float[Tensor, "B V"], logq: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
-    """Return log norm(max(p - q, 0)), float64; log p where nothing is left.
-
-    Nothing is left only where p = q, whose drafts never fail.
-    """
-    left = (logp.double().exp() - logq.double().exp()).clamp(min=0)
-    empty = left.sum(1, keepdim=True) <= 0
-    return torch.where(empty, logp.double(), left.log())
+        for _ in range(tree.height):
+            below = children(tree, way)
+            draft, there = below.token[:, 0], below.there[:, 0]
+            if nobody(there):
+                break
+            p, drawn = law.at(way.node).double().exp(), drawn_from(below, 0, guessed(tree, way))
+            passed = there & choose.accept(chance(p, drawn, draft), below.node[:, 0], there)
+            failed = there & ~passed
+            token = choose.write(left_over(p, drawn).log(), way.depth, failed)
+            way = way.down(tree, draft, passed).stopped(token, failed)
+        token = choose.write(law.at(way.node), way.depth, way.going)
+        return descent.verdict(tree, way.stopped(token, way.going))

@@ -1,0 +1,269 @@
+"""How is a product with packed weights computed fast on a CPU? One pass, dequantised in registers.
+
+The program is written in LLVM's intermediate language and compiled by llvmlite for the CPU it runs
+on. Sixteen rows of the weight fill the lanes of a vector. A vector of levels becomes the weights
+themselves (exactly those of ``packed.dense``), and is multiplied with every row of x it meets
+before the next is read, so a weight is read from memory once for up to a dozen rows. Each output
+is the sum of two running sums, over even and odd halves of the groups, whatever the number of
+rows: a row's answer does not depend on the others, to the last bit.
+"""
+
+import ctypes
+import functools
+import importlib
+import importlib.util
+import platform
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unison.engine.quantised.grid import GROUP, Bits
+from unison.engine.quantised.packed import HEADER, LANES, SIZE, Packed
+
+_V = f"<{LANES} x float>"
+_I = f"<{LANES} x i32>"
+_WORTH_SHARING = 1 << 17  # multiplications below which waking other threads takes longer
+
+
+def product(x: Float[Tensor, "M K"], weights: Packed, bits: Bits) -> Float[Tensor, "M N"]:
+    """Return x times the weight transposed, float32; N is a multiple of 16.
+
+    Runs on ``torch.get_num_threads()`` threads where torch's own are OpenMP's, else on one.
+    """
+    x = x.contiguous()
+    blocks, groups, _ = weights.shape
+    rows, width = len(x), blocks * LANES
+    y = x.new_empty(rows, width)
+    source, into, done = x.data_ptr(), y.data_ptr(), 0
+    for left in range(-(-rows // _machine().rows), 0, -1):  # parts of like size
+        some = -(-(rows - done) // left)
+        told = (source, weights.data_ptr(), into, groups, blocks)
+        _run(_compiled(bits, some), told, some * x.shape[1] * width)
+        done += some
+        source += 4 * some * x.shape[1]
+        into += 4 * some * width
+    return y
+
+
+@functools.cache
+def available() -> bool:
+    """Return whether llvmlite is installed and the CPU has what the program needs."""
+    if importlib.util.find_spec("llvmlite") is None:
+        return False
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return platform.machine().lower() in ("arm64", "aarch64")
+    features = importlib.import_module("llvmlite.binding").get_host_cpu_features()
+    return bool(features.get("fma") and features.get("f16c"))
+
+
+class _Machine(NamedTuple):
+    """The compiler, what shares work among threads, and how many rows of x registers hold."""
+
+    binding: Any
+    features: Any
+    team: Any
+    rows: int
+
+
+@functools.cache
+def _machine() -> _Machine:
+    binding = importlib.import_module("llvmlite.binding")
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    features = binding.get_host_cpu_features()
+    try:  # torch's own threads, if they are OpenMP's: a second set would compete with them
+        team = ctypes.CDLL(None).GOMP_parallel
+    except (AttributeError, OSError, TypeError):
+        team = None
+    # Two sums a row: 24 of 32 registers as wide as a sum, or 12 of 16 half as wide.
+    return _Machine(binding, features, team, 12 if features.get("avx512f") else 3)
+
+
+_KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 4)
+
+
+class _Compiled(NamedTuple):
+    """A kernel and the code it lives in."""
+
+    call: Any
+    address: int
+    engine: Any
+
+
+@functools.cache
+def _compiled(bits: Bits, rows: int) -> _Compiled:
+    return _build("\n".join(_program(bits, rows)), "product", _KERNEL)
+
+
+@functools.cache
+def _shared() -> _Compiled:
+    return _build(_SHARE, "share", ctypes.CFUNCTYPE(None, ctypes.c_void_p))
+
+
+def _build(program: str, name: str, kind: Any) -> _Compiled:
+    machine = _machine()
+    module = machine.binding.parse_assembly(program)
+    module.verify()
+    target = machine.binding.Target.from_default_triple().create_target_machine(
+        cpu=machine.binding.get_host_cpu_name(),
+        features=machine.features.flatten(),
+        opt=3,
+        jit=True,
+    )  # the engine owns it: each needs its own
+    engine = machine.binding.create_mcjit_compiler(module, target)
+    engine.finalize_object()
+    address = engine.get_function_address(name)
+    return _Compiled(kind(address), address, engine)
+
+
+def _run(kernel: _Compiled, told: tuple[int, int, int, int, int], work: int) -> None:
+    threads, team = torch.get_num_threads(), _machine().team
+    if threads == 1 or team is None or work < _WORTH_SHARING:
+        x, weights, y, groups, blocks = told
+        kernel.call(x, weights, y, groups, 0, blocks, blocks * LANES)
+        return
+    job = (ctypes.c_int64 * 6)(kernel.address, *told)
+    team(ctypes.c_void_p(_shared().address), job, ctypes.c_uint(threads), ctypes.c_uint(0))
+
+
+_SHARE = f"""
+declare i32 @omp_get_thread_num()
+declare i32 @omp_get_num_threads()
+define void @share(ptr %job) {{
+  %at1 = getelementptr i64, ptr %job, i64 1
+  %at2 = getelementptr i64, ptr %job, i64 2
+  %at3 = getelementptr i64, ptr %job, i64 3
+  %at4 = getelementptr i64, ptr %job, i64 4
+  %at5 = getelementptr i64, ptr %job, i64 5
+  %kernel = load ptr, ptr %job
+  %x = load ptr, ptr %at1
+  %w = load ptr, ptr %at2
+  %y = load ptr, ptr %at3
+  %groups = load i64, ptr %at4
+  %blocks = load i64, ptr %at5
+  %width = mul i64 %blocks, {LANES}
+  %me32 = call i32 @omp_get_thread_num()
+  %all32 = call i32 @omp_get_num_threads()
+  %me = zext i32 %me32 to i64
+  %all = zext i32 %all32 to i64
+  %before = mul i64 %me, %blocks
+  %first = udiv i64 %before, %all
+  %through = add i64 %before, %blocks
+  %last = udiv i64 %through, %all
+  call void %kernel(ptr %x, ptr %w, ptr %y, i64 %groups, i64 %first, i64 %last, i64 %width)
+  ret void
+}}
+"""
+
+
+_START = f"""
+declare {_V} @llvm.fma.v{LANES}f32({_V}, {_V}, {_V})
+define void @product(ptr noalias %x, ptr noalias %w, ptr noalias %y, i64 %groups,
+                     i64 %first, i64 %last, i64 %width) #0 {{
+entry:"""
+_END = """end: ret void
+}
+attributes #0 = { nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }"""
+
+
+def _program(bits: Bits, rows: int) -> Iterator[str]:
+    """Yield the kernel for one number of rows of x: blocks ``first`` to ``last`` of the weight.
+
+    In short: for every block, for every group, for every column, for every row of x, one fused
+    multiplication and addition of 16 lanes.
+    """
+    yield _START
+    yield f"%K = mul i64 %groups, {GROUP}"
+    for row in range(rows):
+        yield f"%skip{row} = mul i64 %K, {row}"
+        yield f"%x{row} = getelementptr float, ptr %x, i64 %skip{row}"
+    yield f"%bytes = mul i64 %groups, {SIZE[bits]}"
+    yield "br label %blocks"
+    yield "blocks:"
+    yield "%block = phi i64 [%first, %entry], [%following, %done]"
+    yield "%some = icmp ult i64 %block, %last"
+    yield "br i1 %some, label %inside, label %end"
+    yield "inside:"
+    yield "%from = mul i64 %block, %bytes"
+    yield "%here = getelementptr i8, ptr %w, i64 %from"
+    yield "br label %group"
+    yield from _group(bits, rows)
+    yield "done:"
+    yield f"%column = mul i64 %block, {LANES}"
+    for row in range(rows):
+        yield f"%sum{row} = fadd {_V} %low{row}_{GROUP // 2}, %high{row}_{GROUP // 2}"
+        yield f"%line{row} = mul i64 %width, {row}"
+        yield f"%place{row} = add i64 %line{row}, %column"
+        yield f"%into{row} = getelementptr float, ptr %y, i64 %place{row}"
+        yield f"store {_V} %sum{row}, ptr %into{row}, align 4"
+    yield "%following = add i64 %block, 1"
+    yield "br label %blocks"
+    yield _END
+
+
+def _group(bits: Bits, rows: int) -> Iterator[str]:
+    """Yield the loop over the groups of a block."""
+    half = GROUP // 2
+    weights = _weights4 if bits == 4 else _weights8
+    yield "group:"
+    yield "%g = phi i64 [0, %inside], [%next, %group]"
+    for row in range(rows):
+        for part in ("low", "high"):
+            start, end = f"%{part}{row}_0", f"%{part}{row}_{half}"
+            yield f"{start} = phi {_V} [zeroinitializer, %inside], [{end}, %group]"
+    yield f"%past = mul i64 %g, {SIZE[bits]}"
+    yield "%p = getelementptr i8, ptr %here, i64 %past"
+    yield f"%k = mul i64 %g, {GROUP}"
+    for row in range(rows):
+        yield f"%xs{row} = getelementptr float, ptr %x{row}, i64 %k"
+    for name, offset in (("d", 0), ("m", 2 * LANES))[: 2 if bits == 4 else 1]:
+        yield f"%at_{name} = getelementptr i8, ptr %p, i64 {offset}"
+        yield f"%half_{name} = load <{LANES} x half>, ptr %at_{name}, align 1"
+        yield f"%{name} = fpext <{LANES} x half> %half_{name} to {_V}"
+    for pair in range(half):
+        for part, column in (("low", pair), ("high", pair + half)):
+            yield from weights(column)
+            for row in range(rows):
+                yield from _multiplied(row, column, f"%{part}{row}_", pair)
+    yield "%next = add i64 %g, 1"
+    yield "%over = icmp eq i64 %next, %groups"
+    yield "br i1 %over, label %done, label %group"
+
+
+def _weights4(column: int) -> Iterator[str]:
+    """Yield the 16 weights of a column from half of a byte each."""
+    below = column - GROUP // 2
+    if below < 0:
+        yield f"%at{column} = getelementptr i8, ptr %p, i64 {HEADER[4] + LANES * column}"
+        yield f"%byte{column} = load <{LANES} x i8>, ptr %at{column}, align 1"
+        yield f"%both{column} = zext <{LANES} x i8> %byte{column} to {_I}"
+        yield f"%level{column} = and {_I} %both{column}, splat (i32 15)"
+    else:
+        yield f"%level{column} = lshr {_I} %both{below}, splat (i32 4)"
+    yield f"%real{column} = sitofp {_I} %level{column} to {_V}"
+    yield f"%w{column} = call {_V} @llvm.fma.v{LANES}f32({_V} %real{column}, {_V} %d, {_V} %m)"
+
+
+def _weights8(column: int) -> Iterator[str]:
+    """Yield the 16 weights of a column from a byte each."""
+    yield f"%at{column} = getelementptr i8, ptr %p, i64 {HEADER[8] + LANES * column}"
+    yield f"%byte{column} = load <{LANES} x i8>, ptr %at{column}, align 1"
+    yield f"%level{column} = sext <{LANES} x i8> %byte{column} to {_I}"
+    yield f"%real{column} = sitofp {_I} %level{column} to {_V}"
+    yield f"%w{column} = fmul {_V} %real{column}, %d"
+
+
+def _multiplied(row: int, column: int, total: str, number: int) -> Iterator[str]:
+    """Yield one entry of x in every lane, times the weights, plus what there was."""
+    name = f"{column}_{row}"
+    yield f"%one{name} = getelementptr float, ptr %xs{row}, i64 {column}"
+    yield f"%entry{name} = load float, ptr %one{name}, align 4"
+    yield f"%lane{name} = insertelement {_V} poison, float %entry{name}, i64 0"
+    yield f"%all{name} = shufflevector {_V} %lane{name}, {_V} poison, {_I} zeroinitializer"
+    yield (
+        f"{total}{number + 1} = call {_V} @llvm.fma.v{LANES}f32({_V} %w{column}, "
+        f"{_V} %all{name}, {_V} {total}{number})"
+    )

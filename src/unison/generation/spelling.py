@@ -1,0 +1,161 @@
+"""Which speculation do a few words name? ``lookup:longest=4``, ``adaptive``, a drafter's folder."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from unison import checkpoints
+from unison.drafters import DRAFTERS, both_modes, saving
+from unison.engine.reading import target_of
+from unison.generation import companions
+from unison.generation.companions import Companion
+from unison.generation.settings import process_name
+from unison.language_model import LanguageModel
+from unison.speculation import Speculation
+from unison.speculation.builders import BUILDERS
+from unison.speculation.parts import Builder, Drafter, Policy, Scheduler, Target, Verifier
+from unison.speculation.policies import POLICIES
+from unison.speculation.policies.plain import Plain
+from unison.speculation.schedulers import SCHEDULERS
+from unison.speculation.verifiers import VERIFIERS
+from unison.suggest import nearest
+from unison.suites import made, spelt
+from unison.thoughts import QuietStar, load_mind
+
+NONE, ITSELF = "none", "itself"
+DRAFTER_NAMES = (*DRAFTERS, ITSELF, NONE)
+POLICY_NAMES = (*POLICIES, *companions.POLICIES)
+_ELSEWHERE = {
+    "grammar": "a grammar comes from a constraint: generate(constraint=...), or --regex and such.",
+    "uscd": "uscd needs a lame prompt for each prompt: make "
+    "unison.speculation.policies.uscd.Uscd(...) in Python.",
+}
+
+
+def speculation(
+    model: LanguageModel,
+    drafter: str | Drafter | None = None,
+    *,
+    builder: str | Builder | None = None,
+    verifier: str | Verifier | None = None,
+    scheduler: str | Scheduler | None = None,
+    policy: str | Policy | None = None,
+) -> Speculation:
+    """Return the parts that are named, and the usual ones for those that are not.
+
+    Where nothing is said, drafts are verified by ``match`` and the text is that of plain decoding,
+    seed by seed; copying drafters wait until copies pass (``adaptive``), others draft a tree of
+    the likeliest tokens.
+
+    Args:
+        model: The target.
+        drafter: A name in ``unison.drafters.DRAFTERS``, with settings as in
+            ``lookup:longest=4,shortest=2``; the folder of a trained drafter, or of a smaller or a
+            diffusion model; ``itself`` for a diffusion model that verifies its own blocks from
+            left to right; ``none`` for plain decoding.
+        builder: A name in ``unison.speculation.builders.BUILDERS``.
+        verifier: A name in ``unison.speculation.verifiers.VERIFIERS``.
+        scheduler: A name in ``unison.speculation.schedulers.SCHEDULERS``.
+        policy: A name in ``unison.speculation.policies.POLICIES``, ``scmoe``, or the folder of
+            trained thoughts (``unison train-thoughts``).
+
+    Raises:
+        ValueError: A name is unknown, a setting does not fit, or parts do not fit each other.
+    """
+    target = None
+    if drafter == ITSELF:
+        target, drafter = both_modes.self_speculation(model)
+    drawn = None if drafter in (None, NONE) else _drafter(model, drafter)
+    copies = drawn is not None and drawn.copies
+    usual = {
+        "builder": "given" if copies else "top_k",
+        "scheduler": "adaptive" if copies else "fixed",
+    }
+    return Speculation(
+        drawn,
+        _part(BUILDERS, "builder", usual["builder"] if builder is None else builder),
+        _part(VERIFIERS, "verifier", "match" if verifier is None else verifier),
+        _part(SCHEDULERS, "scheduler", usual["scheduler"] if scheduler is None else scheduler),
+        _policy(model, "plain" if policy is None else policy),
+        target,
+    )
+
+
+def _drafter(model: LanguageModel, said: Any) -> Drafter:
+    if not isinstance(said, str):
+        return said
+    place, name = Path(said), spelt(said).name
+    if saving.is_drafter(place):
+        return saving.load_drafter(place, model)
+    if name in companions.DRAFTERS:
+        return _part(companions.DRAFTERS, "drafter", said).of(model)
+    if name in DRAFTERS:
+        return _part(DRAFTERS, "drafter", said)
+    if place.exists():
+        beside = checkpoints.load(place)
+        causal = process_name(beside.process) == "sequential"
+        return companions.DRAFTERS["smaller" if causal else "block_diffusion"](beside).of(model)
+    raise ValueError(
+        f"unknown drafter {said!r}{nearest(name, DRAFTER_NAMES)}; known: "
+        f"{', '.join(DRAFTER_NAMES)}, or the folder of a trained drafter (unison train-drafter), "
+        "of a smaller model or of a diffusion model."
+    )
+
+
+def _policy(model: LanguageModel, said: Any) -> Policy:
+    if not isinstance(said, str):
+        return said
+    if Path(said).is_dir():
+        return QuietStar(load_mind(said, model))
+    name = spelt(said).name
+    if name in _ELSEWHERE:
+        raise ValueError(_ELSEWHERE[name])
+    part = _part({**POLICIES, **companions.POLICIES}, "policy", said)
+    return part.of(model) if isinstance(part, Companion) else part
+
+
+def _part(table: Mapping[str, Callable[..., Any]], what: str, said: Any) -> Any:
+    """Return a part by its spelling; models among its settings are read from where they are."""
+    if not isinstance(said, str):
+        return said
+    name, settings = spelt(said)
+    if name not in table:
+        raise ValueError(
+            f"unknown {what} {name!r}{nearest(name, table)}; known: {', '.join(table)}."
+        )
+    kind = table[name]
+    for field in fields(kind):  # pyright: ignore[reportArgumentType]
+        if field.type in _READ and field.name in settings:
+            kind = partial(kind, **{field.name: _READ[field.type](settings.pop(field.name))})
+    return made(kind, said, settings)
+
+
+def _target(path: str) -> Target:
+    return target_of(checkpoints.load(path))
+
+
+_READ: Mapping[Any, Callable[[str], Any]] = {LanguageModel: checkpoints.load, Target: _target}
+
+
+def tempered(how: Speculation, changes: Mapping[str, Any]) -> Speculation:
+    """Return a speculation with settings of its policy changed, or of the plain one inside it.
+
+    Raises:
+        ValueError: The policy has no such setting.
+    """
+    return replace(how, policy=_changed(how.policy, changes)) if changes else how
+
+
+def _changed(policy: Any, changes: Mapping[str, Any]) -> Any:
+    known = {field.name: getattr(policy, field.name) for field in fields(policy)}
+    unknown = [name for name in changes if name not in known]
+    if not unknown:
+        return replace(policy, **changes)
+    inside = [name for name, value in known.items() if isinstance(value, Plain)]
+    if not inside:
+        raise ValueError(
+            f"{type(policy).__name__} decodes a law of its own, without {unknown[0]}; leave it out."
+        )
+    return replace(policy, **{inside[0]: _changed(known[inside[0]], changes)})
