@@ -137,3 +137,28 @@ def test_speculation_is_explained(folder, capsys, tmp_path):
     assert "best" in said
     assert main(asked) == 2
     assert "name a drafter" in capsys.readouterr().err
+
+
+def test_drafts_may_be_made_while_the_target_reads(model, folder):
+    how = speculation(model, folder, scheduler="pearl:length=3")
+    [sample] = unison.generate(model, "the", new_tokens=16, strategy=how, temperature=0.0)
+    [plain] = unison.generate(model, "the", new_tokens=16, temperature=0.0)
+    assert sample.text == plain.text
+    with pytest.raises(ValueError, match="pearl drafts chains while the target reads"):
+        speculation(model, folder, scheduler="pearl", verifier="block")
+
+
+def test_other_models_and_laws_are_named_by_their_paths(model, folder):
+    how = speculation(
+        model, f"smaller:model={folder},temperature=0.5", builder="chain:sampled=true"
+    )
+    assert len(texts(model, strategy=how, temperature=1.0)) == 6
+    contrast = speculation(model, None, policy=f"contrastive:amateur={folder},strong=1.5,weak=0.5")
+    plain = unison.generate(model, "the", new_tokens=16, temperature=0.0)
+    same = unison.generate(model, "the", new_tokens=16, strategy=contrast, temperature=0.0)
+    assert same[0].text == plain[0].text  # an amateur that agrees changes nothing
+    for policy, said in (("grammar", "comes from a constraint"), ("uscd", "a lame prompt")):
+        with pytest.raises(ValueError, match=said):
+            speculation(model, "lookup", policy=policy)
+    with pytest.raises(ValueError, match="has no left-to-right mode"):
+        speculation(tiny.model("mdlm"), "itself")

@@ -59,7 +59,7 @@ def test_at_temperature_one_every_text_has_the_targets_probability(kind, how):
     target, drafter = fitted(kind, net)
     builder, verifier = how
     proof = prove(Speculation(drafter, builder, verifier, Fixed(2)), target, [1], 4)
-    assert proof.ways > 81
+    assert proof.ways >= 81
     assert proof.error < 1e-6
 
 
@@ -219,6 +219,7 @@ def test_probes_change_nothing_about_real_nodes_nor_about_what_is_remembered(nam
     assert (more.how[:, nodes:] == trees.How.PROBE).all()
     assert more.live[:, nodes:].sum() > 20
     told, plain = with_probes.score(more), without.score(tree)
+    assert told.logits is not None
     torch.testing.assert_close(told.logits[:, :nodes], plain.logits, atol=1e-5, rtol=0)
     path = torch.tensor([[0, 2, -1, -1], [0, 1, 3, 6]])
     with_probes.commit(path)

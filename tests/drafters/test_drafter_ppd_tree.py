@@ -5,8 +5,10 @@ import itertools
 import inside
 import numpy as np
 import pytest
+import torch
 
 from unison.drafters.ahead import last_node
+from unison.drafters.futures import Futures, ranked
 from unison.drafters.medusa import Medusa
 from unison.drafters.ppd import Ppd
 from unison.drafters.ppd_tree import (
@@ -259,3 +261,12 @@ def test_a_drafter_that_guesses_token_by_token_is_refused():
     with pytest.raises(ValueError, match="side by side"):
         speculate(how, Table(law, 3), inside.asked(0, [[1]], 3))
     assert Speculation(drafter, Chain()).lossless
+
+
+def test_measured_accuracies_never_increase_from_rank_to_rank():
+    truth = torch.tensor([0, 0, 1, 2, 2, 2]).view(1, 6, 1)
+    guesses = torch.tensor([3.0, 2.0, 1.0]).expand(1, 6, 1, 3)
+    futures = Futures(guesses, torch.nn.functional.one_hot(truth, 3).float(), truth)
+    found = ranked(futures, 3)  # right two, one and three times out of six
+    np.testing.assert_allclose(found.numpy(), [[2 / 6, 1 / 6, 1 / 6]])
+    assert designed(found.tolist(), 4).written > 1

@@ -23,6 +23,7 @@ from unison.speculation import Ask, Speculation, Text, cost, speculate
 from unison.speculation.account import Account, Best, Share, lengths, survival, token_class
 from unison.speculation.cost import CostModel
 from unison.speculation.parts import Target
+from unison.speculation.pearl import Pearl
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def run(arguments: list[str]) -> None:
     if flags.weights is not None:
         model = quantised(model, flags.weights)
     how = speculation.built(model, parts)
+    if isinstance(how, Pearl):
+        raise ValueError("pearl has no rounds to explain; name another scheduler.")
     how = speculating.fitted(model, how, Sampling(temperature=flags.temperature))
     report = explained(model, how, texts, flags)
     if flags.out is not None:

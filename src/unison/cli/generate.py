@@ -26,6 +26,7 @@ from unison.generation import (
 from unison.language_model import LanguageModel
 from unison.recipes.run import load
 from unison.speculation import Speculation
+from unison.speculation.pearl import Pearl
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _allowed(flags: Flags) -> Allowed:
 def write(
     model: LanguageModel,
     flags: Flags,
-    strategy: Strategy | Speculation | None,
+    strategy: Strategy | Speculation | Pearl | None,
     asked: Prompts,
     allowed: Allowed,
 ) -> list[Sample]:
@@ -210,7 +211,7 @@ def write(
     """
     judge = None if flags.judge is None else load(flags.judge, flags.device)
     sampling = Sampling(
-        None if isinstance(strategy, Speculation) else strategy,
+        None if isinstance(strategy, Speculation | Pearl) else strategy,
         flags.steps,
         flags.block_length,
         flags.temperature,
@@ -219,7 +220,9 @@ def write(
         flags.cfg,
         judge=judge,
     )
-    if strategy is not None and not isinstance(strategy, Speculation):  # as for a name in Python
+    if strategy is not None and not isinstance(
+        strategy, Speculation | Pearl
+    ):  # as for a name in Python
         strategy = with_defaults(model, strategy, sampling)
         sampling = dataclasses.replace(sampling, strategy=strategy)
     with _observed(model, flags, sampling) as observe:

@@ -10,7 +10,7 @@ from unison.language_model import LanguageModel
 from unison.recipes.run import load
 from unison.speculation import Speculation
 from unison.speculation.builders import BUILDERS
-from unison.speculation.schedulers import SCHEDULERS
+from unison.speculation.pearl import Pearl
 from unison.speculation.verifiers import VERIFIERS
 
 PARTS = ("drafter", "builder", "verifier", "scheduler", "policy", "fusion", "sharer")
@@ -52,7 +52,7 @@ def take(arguments: list[str]) -> tuple[Named | None, list[str]]:
     return (Named(**said) if said else None), arguments
 
 
-def built(model: LanguageModel, named: Named) -> Speculation:
+def built(model: LanguageModel, named: Named) -> Speculation | Pearl:
     """Return the speculation that flags name.
 
     Raises:
@@ -70,6 +70,8 @@ def built(model: LanguageModel, named: Named) -> Speculation:
     )
     if named.fusion is None or named.sharer is None:
         return how
+    if isinstance(how, Pearl):
+        raise ValueError("pearl reads the model itself: leave --fusion out.")
     return replace(how, target=load_fused(named.fusion, model, load(named.sharer)))
 
 
@@ -79,7 +81,7 @@ def about() -> str:
         "drafter": (*spelling.DRAFTER_NAMES, "a folder"),
         "builder": BUILDERS,
         "verifier": VERIFIERS,
-        "scheduler": SCHEDULERS,
+        "scheduler": spelling.SCHEDULER_NAMES,
         "policy": (*spelling.POLICY_NAMES, "a folder of thoughts"),
         "fusion": ("a folder, with --sharer MODEL",),
     }

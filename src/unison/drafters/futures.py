@@ -135,9 +135,13 @@ def taught(futures: Futures, learns: Learns, decay: float) -> Lesson:
 
 
 def ranked(futures: Futures, ranks: int) -> Float[Tensor, "K R"]:
-    """Return how often the drafter's guess of each rank was the target's likeliest token."""
+    """Return how often the drafter's guess of each rank was the target's likeliest token.
+
+    No guess counts for more than a likelier one, as where there are few observations it might.
+    """
     best = futures.guesses.topk(ranks, dim=-1).indices
-    return (best == futures.truth.argmax(-1)[..., None]).double().mean((0, 1))
+    right = (best == futures.truth.argmax(-1)[..., None]).double().mean((0, 1))
+    return right.cummin(-1).values
 
 
 def check_decay(name: str, decay: float) -> None:

@@ -148,6 +148,7 @@ class NetworkReading:
         self._straight, self._nodes = tree.straight, nodes
         return scores
 
+    @torch.inference_mode()
     def commit(self, path: Int[Tensor, "B D"]) -> None:
         """Keep these nodes of the tree just scored, root first, -1 behind the last."""
         if not self._straight:

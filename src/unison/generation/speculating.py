@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
@@ -17,21 +18,22 @@ from unison.prob.rng import Key
 from unison.speculation import Ask, Speculation, Spoken, Text, speculate
 from unison.speculation.loop import OnRound
 from unison.speculation.parts import Target
+from unison.speculation.pearl import Pearl, pearl
 from unison.speculation.policies.grammar import Gate, Grammar
 from unison.speculation.policies.plain import Plain
 
+W = TypeVar("W", bound=Speculation | Pearl)
 _TEMPER = ("temperature", "top_k", "top_p")
 _OTHERS = ("steps", "block_length", "cache", "judge")
 
 
-def fitted(model: LanguageModel, how: Speculation, sampling: Sampling) -> Speculation:
+def fitted(model: LanguageModel, how: W, sampling: Sampling) -> W:
     """Return a speculation with the temper that was asked for.
 
     Raises:
         ValueError: A setting has no meaning for it, or the model cannot be its target.
     """
-    if how.target is None:
-        target_of(model)
+    fitted_target(model, how)
     said = [name for name in _OTHERS if getattr(sampling, name) is not None]
     if said or sampling.cfg:
         name = said[0] if said else "cfg"
@@ -54,7 +56,7 @@ def check(asked: Sequence[Row]) -> None:
             raise ValueError("the canvas is full: give room for at least one token.")
 
 
-def gated(how: Speculation, rule: Rule | None) -> Speculation:
+def gated(how: W, rule: Rule | None) -> W:
     """Return a speculation whose law obeys a constraint, token by token.
 
     Raises:
@@ -73,7 +75,7 @@ def gated(how: Speculation, rule: Rule | None) -> Speculation:
 
 def write(
     model: LanguageModel,
-    asked: Sequence[tuple[int, Row, Speculation]],
+    asked: Sequence[tuple[int, Row, Speculation | Pearl]],
     key: Key,
     on_round: OnRound | None = None,
 ) -> Iterator[Sample]:
@@ -86,7 +88,7 @@ def write(
         model: Writes.
         asked: Numbers of the prompts, their canvases, and how each is written.
         key: One random stream per row.
-        on_round: Observer of every round of every row.
+        on_round: Observer of every round of every row; concurrent ones are not observed.
     """
     for number, (prompt, row, how) in enumerate(asked):
         target = fitted_target(model, how)
@@ -96,17 +98,20 @@ def write(
         seed = key.seed[number : number + 1]
         room = len(row.tokens) - size
         ask = Ask(Text(tokens, length), [room], seed, model.eos_ids)
-        spoken = speculate(how, target, ask, on_round)
+        if isinstance(how, Pearl):
+            spoken = pearl(how, target, ask)
+        else:
+            spoken = speculate(how, target, ask, on_round)
         yield finished(model, row, prompt, spoken.forwards[0], _filled(row, size, spoken))
 
 
-def fitted_target(model: LanguageModel, how: Speculation) -> Target:
+def fitted_target(model: LanguageModel, how: Speculation | Pearl) -> Target:
     """Return what is asked, with what the drafter puts into it.
 
     Raises:
         ValueError: The drafter lives inside a network and the target is none.
     """
-    if how.target is None:
+    if isinstance(how, Pearl) or how.target is None:
         return prepared(target_of(model), how.drafter)
     if isinstance(how.drafter, Fitting):
         raise ValueError(

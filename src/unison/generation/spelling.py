@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from unison import checkpoints
 from unison.drafters import DRAFTERS, both_modes, saving
@@ -16,6 +16,7 @@ from unison.language_model import LanguageModel
 from unison.speculation import Speculation
 from unison.speculation.builders import BUILDERS
 from unison.speculation.parts import Builder, Drafter, Policy, Scheduler, Target, Verifier
+from unison.speculation.pearl import Pearl
 from unison.speculation.policies import POLICIES
 from unison.speculation.policies.plain import Plain
 from unison.speculation.schedulers import SCHEDULERS
@@ -24,8 +25,10 @@ from unison.suggest import nearest
 from unison.suites import made, spelt
 from unison.thoughts import QuietStar, load_mind
 
-NONE, ITSELF = "none", "itself"
+W = TypeVar("W", bound=Speculation | Pearl)
+NONE, ITSELF, PEARL = "none", "itself", "pearl"
 DRAFTER_NAMES = (*DRAFTERS, ITSELF, NONE)
+SCHEDULER_NAMES = (*SCHEDULERS, PEARL)
 POLICY_NAMES = (*POLICIES, *companions.POLICIES)
 _ELSEWHERE = {
     "grammar": "a grammar comes from a constraint: generate(constraint=...), or --regex and such.",
@@ -42,7 +45,7 @@ def speculation(
     verifier: str | Verifier | None = None,
     scheduler: str | Scheduler | None = None,
     policy: str | Policy | None = None,
-) -> Speculation:
+) -> Speculation | Pearl:
     """Return the parts that are named, and the usual ones for those that are not.
 
     Where nothing is said, drafts are verified by ``match`` and the text is that of plain decoding,
@@ -57,7 +60,8 @@ def speculation(
             left to right; ``none`` for plain decoding.
         builder: A name in ``unison.speculation.builders.BUILDERS``.
         verifier: A name in ``unison.speculation.verifiers.VERIFIERS``.
-        scheduler: A name in ``unison.speculation.schedulers.SCHEDULERS``.
+        scheduler: A name in ``unison.speculation.schedulers.SCHEDULERS``, or ``pearl``, which
+            drafts while the target reads and has a builder and a verifier of its own.
         policy: A name in ``unison.speculation.policies.POLICIES``, ``scmoe``, or the folder of
             trained thoughts (``unison train-thoughts``).
 
@@ -68,6 +72,8 @@ def speculation(
     if drafter == ITSELF:
         target, drafter = both_modes.self_speculation(model)
     drawn = None if drafter in (None, NONE) else _drafter(model, drafter)
+    if isinstance(scheduler, str) and spelt(scheduler).name == PEARL:
+        return _concurrent(scheduler, drawn, (builder, verifier), _policy(model, policy or "plain"))
     copies = drawn is not None and drawn.copies
     usual = {
         "builder": "given" if copies else "top_k",
@@ -81,6 +87,17 @@ def speculation(
         _policy(model, "plain" if policy is None else policy),
         target,
     )
+
+
+def _concurrent(
+    said: str, drafter: Drafter | None, others: tuple[Any, ...], policy: Policy
+) -> Pearl:
+    if drafter is None or any(other is not None for other in others):
+        raise ValueError(
+            "pearl drafts chains while the target reads, and tests them one by one: name a drafter "
+            "that guesses token by token, and no builder or verifier."
+        )
+    return made(partial(Pearl, drafter, policy=policy), said, spelt(said).settings)
 
 
 def _drafter(model: LanguageModel, said: Any) -> Drafter:
@@ -139,7 +156,7 @@ def _target(path: str) -> Target:
 _READ: Mapping[Any, Callable[[str], Any]] = {LanguageModel: checkpoints.load, Target: _target}
 
 
-def tempered(how: Speculation, changes: Mapping[str, Any]) -> Speculation:
+def tempered(how: W, changes: Mapping[str, Any]) -> W:
     """Return a speculation with settings of its policy changed, or of the plain one inside it.
 
     Raises:

@@ -24,6 +24,7 @@ from unison.language_model import LanguageModel
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.speculation import Speculation
+from unison.speculation.pearl import Pearl
 from unison.types import Denoiser
 
 OnStep = Callable[[int, Canvas, StepInfo], None]
@@ -41,7 +42,7 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
     constraint: Grammar | Sequence[Grammar | None] | None = None,
     covers: Covers = "answer",
     num: int = 1,
-    strategy: Strategy | Speculation | str | None = None,
+    strategy: Strategy | Speculation | Pearl | str | None = None,
     steps: int | None = None,
     block_length: int | None = None,
     temperature: float | None = None,
@@ -100,7 +101,7 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
     asked = canvases.rows(model, prompt, suffix, parts, Size(length, new_tokens, scaffold))
-    if isinstance(strategy, Speculation):
+    if isinstance(strategy, Speculation | Pearl):
         sampling = Sampling(None, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
         obeys = constraining.rules(model, asked, constraint, covers)
         return _spoken(model, asked, (strategy, sampling), (num, seed), obeys)
@@ -125,7 +126,7 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
 def _spoken(
     model: LanguageModel,
     asked: Sequence[Row],
-    how: tuple[Speculation, Sampling],
+    how: tuple[Speculation | Pearl, Sampling],
     wanted: tuple[int, int | Sequence[int]],
     obeys: Sequence[Rule | None],
 ) -> list[Sample]:
