@@ -113,35 +113,6 @@ def ours(precision: str | None, drafter: str | None, *parts: str) -> Writer:
 _SEED = torch.zeros(1, dtype=torch.int64)
 
 
-def llama(lookup: bool) -> Writer:
-    """Return llama.cpp through its Python binding, on the file's own 4-bit weights."""
-    from llama_cpp import Llama  # pyright: ignore
-    from llama_cpp.llama_speculative import LlamaPromptLookupDecoding  # pyright: ignore
-
-    path, threads = os.environ["SMOLLM2"], int(os.environ.get("OMP_NUM_THREADS", "1"))
-    draft = LlamaPromptLookupDecoding(num_pred_tokens=10) if lookup else None
-    model = Llama(
-        path,
-        n_ctx=512,
-        n_threads=threads,
-        n_threads_batch=threads,
-        verbose=False,
-        draft_model=draft,
-        logits_all=lookup,
-    )
-
-    def write(inputs: list[int], count: int) -> list[int]:
-        model.reset()
-        tokens: list[int] = []
-        for token in model.generate(inputs, temp=0.0, top_k=1, repeat_penalty=1.0):
-            tokens.append(token)
-            if len(tokens) == count:
-                return tokens
-        return tokens
-
-    return write
-
-
 CONFIGURATIONS: dict[str, Callable[[], Writer]] = {
     PLAIN: stock,
     "transformers, prompt lookup": lambda: stock(prompt_lookup_num_tokens=10),
@@ -150,9 +121,8 @@ CONFIGURATIONS: dict[str, Callable[[], Writer]] = {
     "unison, lookup float32": lambda: ours(None, "lookup"),
     "unison, lookup": lambda: ours("exact", "lookup", "scheduler=adaptive"),
     "unison, suffix": lambda: ours("exact", "suffix", "scheduler=adaptive"),
-    "llama.cpp, plain": lambda: llama(False),
-    "llama.cpp, prompt lookup": lambda: llama(True),
 }
+LLAMA = {"llama.cpp, plain": "plain", "llama.cpp, prompt lookup": "lookup"}
 
 
 def one(name: str, inputs: dict[str, list[int]], rounds: int) -> None:
@@ -195,21 +165,17 @@ def configuration(name: str) -> Callable[[], Writer]:
 
 def measured(name: str, options: argparse.Namespace) -> list[dict[str, Any]] | None:
     """Return what a configuration does in a process of its own, or ``None`` if it cannot run."""
-    own = "llama" in name
-    if own and options.llama is None:
+    asked, rounds, threads = json.dumps(options.inputs), str(options.rounds), str(options.threads)
+    if name not in LLAMA:
+        call = [sys.executable, "-m", "benchmarks.speculative", "one", name, asked, rounds]
+    elif options.llama is None:
         print(f"{name}: left out; give --llama PYTHON", file=sys.stderr)
         return None
-    python = options.llama if own else sys.executable
-    threads = str(options.threads)
-    environment = os.environ | {
-        "OMP_NUM_THREADS": threads,
-        "NUMBA_NUM_THREADS": threads,
-        "SMOLLM2": str(weights()),
-        "OMP_WAIT_POLICY": "passive",
-    }
-    call = [python, __file__, "one", name, json.dumps(options.inputs), str(options.rounds)]
-    if not own:
-        call[1:2] = ["-m", "benchmarks.speculative"]
+    else:
+        file = str(Path(__file__).with_name("llama_writer.py"))
+        how = [asked, str(NEW), rounds, threads, LLAMA[name]]
+        call = [options.llama, file, str(weights()), *how]
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{name}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
@@ -254,7 +220,7 @@ def compare(options: argparse.Namespace) -> None:
     begin = target_of(model).begin
     options.inputs = {name: [begin, *model.tokenizer.encode(prompt(name))] for name in QUESTIONS}
     lines = {}
-    for name in options.only or [*CONFIGURATIONS, *options.also]:
+    for name in options.only or [*CONFIGURATIONS, *options.also, *LLAMA]:
         told = measured(name, options)
         if told:
             lines[name] = told

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ def way(request, monkeypatch):
     else:
         monkeypatch.setattr(kernel, "available", lambda: False)
         monkeypatch.setattr("unison.engine.quantised.block._able", lambda: False)
+    return request.param
 
 
 def network(shape):
@@ -41,6 +43,13 @@ def network(shape):
             drawn = torch.from_numpy(draw.standard_normal(weight.shape)).float() * spread
             weight.copy_(drawn if weight.ndim > 1 else 1 + drawn)
     return made.eval()
+
+
+@functools.cache
+def packed(shape, bits, way="compiled"):
+    """One such network, quantised: to be read, not changed; blocks are chosen as it is made."""
+    del way
+    return quantised(network(shape), bits)
 
 
 def dense(of):
@@ -75,7 +84,7 @@ def read(net, text, sizes):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("bits", ["4", "8"])
 def test_logits_are_those_of_the_dense_network_with_the_same_weights(way, shape, bits):
-    made, text = quantised(network(shape), bits), tokens(2, 20)
+    made, text = packed(shape, bits, way), tokens(2, 20)
     with torch.no_grad():
         expected = dense(made)(text, torch.zeros(2))
         torch.testing.assert_close(made(text, torch.zeros(2)), expected, rtol=1e-5, atol=1e-5)
@@ -84,7 +93,7 @@ def test_logits_are_those_of_the_dense_network_with_the_same_weights(way, shape,
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("sizes", [(20,), (1,) * 20, (7, 1, 12)])
 def test_a_text_read_in_pieces_has_the_logits_of_the_whole(way, shape, sizes):
-    made, text = quantised(network(shape), "4"), tokens(3, 20)
+    made, text = packed(shape, "4", way), tokens(3, 20)
     with torch.no_grad():
         expected = dense(made)(text, torch.zeros(3))
     torch.testing.assert_close(read(made, text, sizes), expected, rtol=1e-5, atol=1e-5)
@@ -92,7 +101,7 @@ def test_a_text_read_in_pieces_has_the_logits_of_the_whole(way, shape, sizes):
 
 def test_pieces_and_neighbours_do_not_change_a_bit():
     pytest.importorskip("numba", reason="needs the extra 'fast'")
-    made, text = quantised(network("llama"), "4"), tokens(3, 20)
+    made, text = packed("llama", "4"), tokens(3, 20)
     one = read(made, text[1:2], (1,) * 20)
     assert torch.equal(read(made, text[1:2], (20,)), one)
     assert torch.equal(read(made, text, (5, 15))[1:2], one)
@@ -100,7 +109,7 @@ def test_pieces_and_neighbours_do_not_change_a_bit():
 
 def test_a_branch_of_a_tree_is_read_as_if_it_were_alone():
     pytest.importorskip("numba", reason="needs the extra 'fast'")
-    made, text = quantised(network("llama"), "4"), tokens(1, 20)
+    made, text = packed("llama", "4"), tokens(1, 20)
     memory = remember(made.config, 1, 50, torch.zeros(1))
     places, sees = causal(0, 20)
     with torch.no_grad():
@@ -122,8 +131,7 @@ def test_a_branch_of_a_tree_is_read_as_if_it_were_alone():
 
 
 def test_the_state_is_that_of_the_dense_network():
-    plain = network("llama")
-    made = quantised(plain, "8")
+    plain, made = network("llama"), packed("llama", "8")
     assert list(made.state_dict()) == list(plain.state_dict())
     again = quantised(dense(made), "exact")  # what lies on a grid stays there
     for name, weight in made.state_dict().items():
@@ -131,14 +139,12 @@ def test_the_state_is_that_of_the_dense_network():
 
 
 def test_exactly_takes_the_fewest_bits_that_change_nothing():
-    four = dense(quantised(network("llama"), "4"))
+    four = dense(packed("llama", "4"))
     made = quantised(four)
     assert {block.mlp.down.bits for block in made.blocks} == {4}
     assert made.embed.bits == made.head.bits == 8
     with torch.no_grad():
-        four.blocks[1].mlp.down.weight.copy_(
-            quantised(network("llama"), "8").blocks[1].mlp.down.weight
-        )
+        four.blocks[1].mlp.down.weight.copy_(packed("llama", "8").blocks[1].mlp.down.weight)
     assert [block.mlp.down.bits for block in quantised(four).blocks] == [4, 8]
 
 
@@ -148,7 +154,7 @@ def test_weights_on_no_grid_are_refused_where_the_model_may_not_change():
 
 
 def test_a_tied_head_and_the_embedding_are_one_table():
-    made = quantised(network("llama"), "4")
+    made = packed("llama", "4")
     assert isinstance(made.embed, QuantisedEmbedding)
     assert isinstance(made.head, QuantisedLinear)
     assert made.head.weights.data_ptr() == made.embed.weights.data_ptr()
@@ -165,7 +171,7 @@ def test_the_network_given_stays_as_it_was():
 
 
 def test_a_padded_batch_goes_the_way_of_any_block():
-    made = quantised(network("llama"), "4")
+    made = packed("llama", "4")
     assert all(isinstance(block, QuantisedBlock) for block in made.blocks)
     text, valid = tokens(2, 9), torch.ones(2, 9, dtype=torch.bool)
     valid[1, 6:] = False

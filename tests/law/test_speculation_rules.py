@@ -68,10 +68,21 @@ def laws(kind: str, vocab: int):
     return functools.cache(p), functools.cache(q)
 
 
+KINDS = ("zeros", "sharp", "random", "equal")
+
+
+def quick(number: int, kind: str) -> bool:
+    """Whether a case is always run: laws with gaps, where most can go wrong, and one kind more."""
+    return kind == "zeros" or (number % 2 == 0 and kind == KINDS[1 + number // 2 % 3])
+
+
 @pytest.mark.parametrize(
     ("rule", "builder", "depth", "kind"),
-    [(*case, kind) for case in CASES for kind in ("sharp", "zeros")]
-    + [(*case, kind) for case in CASES[::3] for kind in ("random", "equal")],
+    [
+        pytest.param(*case, kind, marks=[] if quick(number, kind) else pytest.mark.slow)
+        for number, case in enumerate(CASES)
+        for kind in KINDS
+    ],
 )
 def test_a_lossless_rule_writes_the_targets_law(rule, builder, depth, kind):
     vocab = 2 if depth > 1 else 3
@@ -112,10 +123,10 @@ def passes(how: Speculation, law, vocab: int) -> float:
 
 
 def test_block_verification_accepts_more_than_token_by_token():
-    p, q = laws("random", 3)
-    target = Table(p, 3)
+    p, q = laws("random", 2)
+    target = Table(p, 2)
     by = {
-        rule: prove(Speculation(TableDrafter(q), Chain(True), rule(), Fixed(3)), target, [1], 4)
+        rule: prove(Speculation(TableDrafter(q, 2), Chain(True), rule(), Fixed(3)), target, [1], 4)
         for rule in (Token, Block)
     }
     assert by[Block].forwards < by[Token].forwards - 0.01
@@ -143,7 +154,7 @@ class Mislabelled:
 
 def test_drafts_without_replacement_are_biased_under_the_rule_with_replacement():
     far = []
-    for seed in range(8):
+    for seed in range(5):
         p, q = random_law(seed, 5, 1.0), random_law(seed + 100, 5, 1.0)
         proof = prove(
             Speculation(TableDrafter(q, 5), Mislabelled(Gumbel((3,))), Recursive(), Fixed(1)),

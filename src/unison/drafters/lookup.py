@@ -19,14 +19,14 @@ class Lookup:
 
     Attributes:
         longest: Most tokens compared.
-        shortest: Fewest tokens that must agree; 2 or 3 spares weak guesses.
+        shortest: Fewest tokens that must agree; 1, as published, makes many weak guesses.
         candidates: Different continuations, where the text has them.
         first: Copy from the first occurrence instead of the most recent.
     """
 
     copies: ClassVar[bool] = True
     longest: int = 3
-    shortest: int = 1
+    shortest: int = 2
     candidates: int = 1
     first: bool = False
 

@@ -1,6 +1,6 @@
 """Which speculation do a few words name? ``lookup:longest=4``, ``adaptive``, a drafter's folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from unison import checkpoints
 from unison.drafters import DRAFTERS, both_modes, saving
+from unison.drafters.automaton import Automaton
 from unison.engine.reading import target_of
 from unison.generation import companions
 from unison.generation.companions import Companion
@@ -81,9 +82,11 @@ def speculation(
     }
     return Speculation(
         drawn,
-        _part(BUILDERS, "builder", usual["builder"] if builder is None else builder),
-        _part(VERIFIERS, "verifier", "match" if verifier is None else verifier),
-        _part(SCHEDULERS, "scheduler", usual["scheduler"] if scheduler is None else scheduler),
+        _part(model, BUILDERS, "builder", usual["builder"] if builder is None else builder),
+        _part(model, VERIFIERS, "verifier", "match" if verifier is None else verifier),
+        _part(
+            model, SCHEDULERS, "scheduler", usual["scheduler"] if scheduler is None else scheduler
+        ),
         _policy(model, "plain" if policy is None else policy),
         target,
     )
@@ -107,9 +110,9 @@ def _drafter(model: LanguageModel, said: Any) -> Drafter:
     if saving.is_drafter(place):
         return saving.load_drafter(place, model)
     if name in companions.DRAFTERS:
-        return _part(companions.DRAFTERS, "drafter", said).of(model)
+        return _part(model, companions.DRAFTERS, "drafter", said).of(model)
     if name in DRAFTERS:
-        return _part(DRAFTERS, "drafter", said)
+        return _part(model, DRAFTERS, "drafter", said)
     if place.exists():
         beside = checkpoints.load(place)
         causal = process_name(beside.process) == "sequential"
@@ -129,12 +132,14 @@ def _policy(model: LanguageModel, said: Any) -> Policy:
     name = spelt(said).name
     if name in _ELSEWHERE:
         raise ValueError(_ELSEWHERE[name])
-    part = _part({**POLICIES, **companions.POLICIES}, "policy", said)
+    part = _part(model, {**POLICIES, **companions.POLICIES}, "policy", said)
     return part.of(model) if isinstance(part, Companion) else part
 
 
-def _part(table: Mapping[str, Callable[..., Any]], what: str, said: Any) -> Any:
-    """Return a part by its spelling; models among its settings are read from where they are."""
+def _part(
+    model: LanguageModel, table: Mapping[str, Callable[..., Any]], what: str, said: Any
+) -> Any:
+    """Return a part by its spelling; models and texts it needs are read from where they are."""
     if not isinstance(said, str):
         return said
     name, settings = spelt(said)
@@ -144,16 +149,34 @@ def _part(table: Mapping[str, Callable[..., Any]], what: str, said: Any) -> Any:
         )
     kind = table[name]
     for field in fields(kind):  # pyright: ignore[reportArgumentType]
-        if field.type in _READ and field.name in settings:
-            kind = partial(kind, **{field.name: _READ[field.type](settings.pop(field.name))})
+        read = next((read for wanted, read in _READ if field.type == wanted), None)
+        if read is not None and field.name in settings:
+            kind = partial(kind, **{field.name: read(model, str(settings.pop(field.name)))})
     return made(kind, said, settings)
 
 
-def _target(path: str) -> Target:
-    return target_of(checkpoints.load(path))
+def _beside(model: LanguageModel, path: str) -> LanguageModel:
+    del model
+    return checkpoints.load(path)
 
 
-_READ: Mapping[Any, Callable[[str], Any]] = {LanguageModel: checkpoints.load, Target: _target}
+def _target(model: LanguageModel, path: str) -> Target:
+    return target_of(_beside(model, path))
+
+
+def _corpus(model: LanguageModel, path: str) -> Automaton:
+    """Return the texts of a file, one between two blank lines, as the target spells them."""
+    texts = Path(path).read_text(encoding="utf-8").split("\n\n")
+    if not any(text.strip() for text in texts):
+        raise ValueError(f"{path} holds no text to copy from.")
+    return Automaton.of(model.tokenizer.encode(text) for text in texts)
+
+
+_READ: Sequence[tuple[Any, Callable[[LanguageModel, str], Any]]] = (
+    (LanguageModel, _beside),
+    (Target, _target),
+    (Automaton | None, _corpus),
+)
 
 
 def tempered(how: W, changes: Mapping[str, Any]) -> W:
