@@ -159,7 +159,7 @@ def test_at_temperature_0_the_text_is_plain_decodings(models, steps, number):
     target = target_of(models[0])
     tokens = torch.tensor(np.random.default_rng(1).integers(0, target.vocab_size, (3, 9)))
     tokens[:, 0] = target.begin
-    ask = Ask(Text(tokens, torch.tensor([9, 3, 1])), [12, 24, 9], torch.arange(3), (2,))
+    ask = Ask(Text(tokens, torch.tensor([9, 3, 1])), [7, 12, 5], torch.arange(3), (2,))
     plain = speculate(Speculation(policy=Plain(0.0)), target, ask)
     strategy = steps and Composed(steps=steps, select=Threshold(0.9), block_length=None)
     if steps == 1:

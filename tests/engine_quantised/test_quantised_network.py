@@ -21,7 +21,8 @@ GPT = dataclasses.replace(
     LLAMA, norm="layer", mlp="gelu", tied=False, kv_heads=None, qkv_bias=True, out_bias=True
 )
 QWEN = dataclasses.replace(LLAMA, qk_norm=True, qkv_bias=True)
-SHAPES = {"llama": LLAMA, "gpt": GPT, "qwen": QWEN}
+BIASED = dataclasses.replace(LLAMA, qkv_bias=True, out_bias=True)
+SHAPES = {"llama": LLAMA, "biased": BIASED, "gpt": GPT, "qwen": QWEN}
 
 
 @pytest.fixture(params=["compiled", "dense"])
@@ -168,6 +169,21 @@ def test_the_network_given_stays_as_it_was():
     made.norm.weight.data.zero_()
     for name, weight in plain.state_dict().items():
         assert torch.equal(weight, before[name])
+
+
+@pytest.mark.parametrize("changed", [copy.deepcopy, lambda net: net.double().float()])
+def test_a_network_that_was_read_is_read_as_it_is_once_changed(way, changed):
+    before, text = quantised(network("biased"), "4"), tokens(1, 9)
+    first = read(before, text, (4, 5))
+    after = changed(before)
+    with torch.no_grad():
+        for block in after.blocks:
+            block.mlp_norm.weight.neg_()
+            block.attention.qkv.bias.neg_()
+        expected = dense(after)(text, torch.zeros(1))
+    said = read(after, text, (4, 5))
+    torch.testing.assert_close(said, expected, rtol=1e-5, atol=1e-5)
+    assert float((said - first).abs().max()) > 0.1
 
 
 def test_a_padded_batch_goes_the_way_of_any_block():

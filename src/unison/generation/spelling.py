@@ -50,8 +50,8 @@ def speculation(
     """Return the parts that are named, and the usual ones for those that are not.
 
     Where nothing is said, drafts are verified by ``match`` and the text is that of plain decoding,
-    seed by seed; copying drafters wait until copies pass (``adaptive``), others draft a tree of
-    the likeliest tokens.
+    seed by seed; copying drafters wait until copies pass (``adaptive``), others draft three of
+    the likeliest tokens: where a token more costs little, as on a GPU, trees (``top_k``) pay.
 
     Args:
         model: The target.
@@ -77,8 +77,8 @@ def speculation(
         return _concurrent(scheduler, drawn, (builder, verifier), _policy(model, policy or "plain"))
     copies = drawn is not None and drawn.copies
     usual = {
-        "builder": "given" if copies else "top_k",
-        "scheduler": "adaptive" if copies else "fixed",
+        "builder": "given" if copies else "chain",
+        "scheduler": "adaptive" if copies else "fixed:depth=3",
     }
     return Speculation(
         drawn,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from unison.speculation.loop import Round
-from unison.speculation.tree import How
+from unison.speculation.tree import How, committable
 
 
 class Share(NamedTuple):
@@ -63,7 +63,7 @@ class Account:
             self.written += outcome.count[row]
             self.lengths[outcome.accepted[row]] += 1
         self.rounds += len(paths)
-        self.nodes += int(tree.live.sum()) - len(paths)
+        self.nodes += int(committable(tree).sum()) - len(paths)
         self.seconds.update(seen.seconds)
 
     def _row(
