@@ -8,6 +8,7 @@ is the sum of two running sums, over even and odd halves of the groups, whatever
 rows: a row's answer does not depend on the others, to the last bit.
 """
 
+import array
 import ctypes
 import functools
 import importlib
@@ -28,24 +29,50 @@ _I = f"<{LANES} x i32>"
 _WORTH_SHARING = 1 << 17  # multiplications below which waking other threads takes longer
 
 
+JOB = 9  # numbers that a pass is told
+
+
 def product(x: Float[Tensor, "M K"], weights: Packed, bits: Bits) -> Float[Tensor, "M N"]:
     """Return x times the weight transposed, float32; N is a multiple of 16.
 
     Runs on ``torch.get_num_threads()`` threads where torch's own are OpenMP's, else on one.
     """
     x = x.contiguous()
-    blocks, groups, _ = weights.shape
-    rows, width = len(x), blocks * LANES
-    y = x.new_empty(rows, width)
-    source, into, done = x.data_ptr(), y.data_ptr(), 0
-    for left in range(-(-rows // _machine().rows), 0, -1):  # parts of like size
-        some = -(-(rows - done) // left)
-        told = (source, weights.data_ptr(), into, groups, blocks)
-        _run(_compiled(bits, some), told, some * x.shape[1] * width)
-        done += some
-        source += 4 * some * x.shape[1]
-        into += 4 * some * width
+    y = x.new_empty(len(x), len(weights) * LANES)
+    told = array.array("q", jobs(x.data_ptr(), weights, bits, y.data_ptr(), len(x)))
+    start, end = told.buffer_info()[0], len(told)
+    for job in range(0, end, JOB):
+        _runner().call(start + job * told.itemsize)
     return y
+
+
+def jobs(x: int, weights: Packed, bits: Bits, y: int, rows: int) -> list[int]:
+    """Return what the passes of a product are told, ``JOB`` numbers each, for ``runs``.
+
+    Args:
+        x: Address of the rows that are multiplied.
+        weights: Must live until the passes were run, unlike what is returned.
+        bits: Of a weight.
+        y: Address of the answer.
+        rows: Of x and y.
+    """
+    told, (blocks, groups, _), machine = [], weights.shape, _machine()
+    source, threads = weights.data_ptr(), torch.get_num_threads() if machine.team else 1
+    for left in range(-(-rows // machine.rows), 0, -1):  # parts of like size
+        some = -(-rows // left)
+        work = some * groups * GROUP * blocks * LANES
+        crew = 1 if threads == 1 or work < _WORTH_SHARING else threads
+        told += [_compiled(bits, some).address, x, source, y, groups, blocks]
+        told += [crew, machine.team, 0 if crew == 1 else _shared().address]
+        rows -= some
+        x += 4 * some * groups * GROUP
+        y += 4 * some * blocks * LANES
+    return told
+
+
+def runs() -> int:
+    """Return the address of the function that runs one pass, given the address of its job."""
+    return _runner().address
 
 
 @functools.cache
@@ -60,11 +87,11 @@ def available() -> bool:
 
 
 class _Machine(NamedTuple):
-    """The compiler, what shares work among threads, and how many rows of x registers hold."""
+    """The compiler, what shares work among threads (0: none), and the rows that registers hold."""
 
     binding: Any
     features: Any
-    team: Any
+    team: int
     rows: int
 
 
@@ -75,18 +102,18 @@ def _machine() -> _Machine:
     binding.initialize_native_asmprinter()
     features = binding.get_host_cpu_features()
     try:  # torch's own threads, if they are OpenMP's: a second set would compete with them
-        team = ctypes.CDLL(None).GOMP_parallel
+        team = ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p).value or 0
     except (AttributeError, OSError, TypeError):
-        team = None
+        team = 0
     # Two sums a row: 24 of 32 registers as wide as a sum, or 12 of 16 half as wide.
     return _Machine(binding, features, team, 12 if features.get("avx512f") else 3)
 
 
-_KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 4)
+_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 class _Compiled(NamedTuple):
-    """A kernel and the code it lives in."""
+    """A function and the code it lives in; ``call`` is for functions of one address."""
 
     call: Any
     address: int
@@ -95,15 +122,20 @@ class _Compiled(NamedTuple):
 
 @functools.cache
 def _compiled(bits: Bits, rows: int) -> _Compiled:
-    return _build("\n".join(_program(bits, rows)), "product", _KERNEL)
+    return _build("\n".join(_program(bits, rows)), "product")
 
 
 @functools.cache
 def _shared() -> _Compiled:
-    return _build(_SHARE, "share", ctypes.CFUNCTYPE(None, ctypes.c_void_p))
+    return _build(_SHARE, "share")
 
 
-def _build(program: str, name: str, kind: Any) -> _Compiled:
+@functools.cache
+def _runner() -> _Compiled:
+    return _build(_RUN, "run")
+
+
+def _build(program: str, name: str) -> _Compiled:
     machine = _machine()
     module = machine.binding.parse_assembly(program)
     module.verify()
@@ -116,28 +148,18 @@ def _build(program: str, name: str, kind: Any) -> _Compiled:
     engine = machine.binding.create_mcjit_compiler(module, target)
     engine.finalize_object()
     address = engine.get_function_address(name)
-    return _Compiled(kind(address), address, engine)
+    return _Compiled(_CALL(address), address, engine)
 
 
-def _run(kernel: _Compiled, told: tuple[int, int, int, int, int], work: int) -> None:
-    threads, team = torch.get_num_threads(), _machine().team
-    if threads == 1 or team is None or work < _WORTH_SHARING:
-        x, weights, y, groups, blocks = told
-        kernel.call(x, weights, y, groups, 0, blocks, blocks * LANES)
-        return
-    job = (ctypes.c_int64 * 6)(kernel.address, *told)
-    team(ctypes.c_void_p(_shared().address), job, ctypes.c_uint(threads), ctypes.c_uint(0))
-
-
-_SHARE = f"""
-declare i32 @omp_get_thread_num()
-declare i32 @omp_get_num_threads()
-define void @share(ptr %job) {{
+_JOB = f"""
   %at1 = getelementptr i64, ptr %job, i64 1
   %at2 = getelementptr i64, ptr %job, i64 2
   %at3 = getelementptr i64, ptr %job, i64 3
   %at4 = getelementptr i64, ptr %job, i64 4
   %at5 = getelementptr i64, ptr %job, i64 5
+  %at6 = getelementptr i64, ptr %job, i64 6
+  %at7 = getelementptr i64, ptr %job, i64 7
+  %at8 = getelementptr i64, ptr %job, i64 8
   %kernel = load ptr, ptr %job
   %x = load ptr, ptr %at1
   %w = load ptr, ptr %at2
@@ -145,6 +167,11 @@ define void @share(ptr %job) {{
   %groups = load i64, ptr %at4
   %blocks = load i64, ptr %at5
   %width = mul i64 %blocks, {LANES}
+"""
+_SHARE = f"""
+declare i32 @omp_get_thread_num()
+declare i32 @omp_get_num_threads()
+define void @share(ptr %job) {{{_JOB}
   %me32 = call i32 @omp_get_thread_num()
   %all32 = call i32 @omp_get_num_threads()
   %me = zext i32 %me32 to i64
@@ -157,8 +184,22 @@ define void @share(ptr %job) {{
   ret void
 }}
 """
-
-
+_RUN = f"""
+define void @run(ptr %job) {{{_JOB}
+  %crew64 = load i64, ptr %at6
+  %crew = trunc i64 %crew64 to i32
+  %team = load ptr, ptr %at7
+  %share = load ptr, ptr %at8
+  %alone = icmp eq i32 %crew, 1
+  br i1 %alone, label %one, label %several
+one:
+  call void %kernel(ptr %x, ptr %w, ptr %y, i64 %groups, i64 0, i64 %blocks, i64 %width)
+  ret void
+several:
+  call void %team(ptr %share, ptr %job, i32 %crew, i32 0)
+  ret void
+}}
+"""
 _START = f"""
 declare {_V} @llvm.fma.v{LANES}f32({_V}, {_V}, {_V})
 define void @product(ptr noalias %x, ptr noalias %w, ptr noalias %y, i64 %groups,

@@ -1,20 +1,22 @@
-"""What happens between the products of a block? Norms, gates, attention over a memory.
+"""What happens in a block? Norms, gates, attention over a memory, and products between them.
 
-A step of one token is hundreds of such small things, and each costs torch more in getting there
-than in doing. Here they are loops over float32 numbers at addresses, compiled by numba: importing
-this file needs it. No sum runs in an order that depends on the number of tokens or of slots: where
-the same slots are seen, a token's answer is the same to the last bit alone and beside others. A
-branch of a tree, whose slots lie elsewhere, may differ by rounding.
+A step of one token is hundreds of such small things, and each costs Python and torch more in
+getting there than in doing. Here a block is one function of float32 numbers at addresses, compiled
+by numba: importing this file needs it. The products are those of ``kernel``. No sum runs in an
+order that depends on the number of tokens or of slots: where the same slots are seen, a token's
+answer is the same to the last bit alone and beside others. A branch of a tree, whose slots lie
+elsewhere, may differ by rounding.
 """
 
 import ctypes
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, no_type_check
+from typing import Any, no_type_check
 
 import numba  # pyright: ignore[reportMissingImports]
 import numpy as np
+from llvmlite import ir
 from numba import (  # pyright: ignore[reportMissingImports]
     carray,  # pyright: ignore[reportPrivateImportUsage]
     types,
@@ -36,42 +38,59 @@ _SHIFT = np.float32(128.5)
 _LOWEST = np.finfo(np.float32).min
 
 
-class Loops(NamedTuple):
-    """Functions of addresses and sizes.
-
-    Attributes:
-        norm: (x, weight, y, rows, width, eps): y is the RMS norm of each row of x.
-        gate: (x, y, rows, width): y is silu(first half) times second half of each row of x.
-        attend: (qkv, cos, sin, keys, values, slots, sees, out, work, sizes): rotates queries and
-            keys in place, writes keys and values into the memory and answers every query. ``sizes``
-            are rows, tokens, heads of keys, queries of each, width of a head, slots seen, pairs
-            that rotate, and the strides of the memory (row, head) and of ``sees`` (row, token).
-    """
-
-    norm: Callable[..., None]
-    gate: Callable[..., None]
-    attend: Callable[..., None]
-
-
 @functools.cache
-def compiled() -> Loops:
-    """Return the functions, compiled for this CPU at the first call: some seconds."""
-    real, whole = types.CPointer(types.float32), types.CPointer(types.int64)
-    size, number, seen = types.int64, types.float32, types.CPointer(types.uint8)
-    return Loops(
-        _made(_norm, (real, real, real, size, size, number)),
-        _made(_gate, (real, real, size, size)),
-        _made(_attend, (real, real, real, real, real, whole, seen, real, real, whole)),
-    )
+def compiled() -> Callable[[int, float, float], None]:
+    """Return what reads a block, compiled for this CPU at the first call: some seconds.
 
+    It is given the address of a table of int64 and the eps of both norms. The table holds
 
-def _made(body: Callable[..., None], kinds: tuple[Any, ...]) -> Callable[..., None]:
-    function = numba.cfunc(types.void(*kinds), **_LOOSE)(body)
-    plain = {types.int64: ctypes.c_int64, types.float32: ctypes.c_float}
-    call = ctypes.CFUNCTYPE(None, *(plain.get(kind, ctypes.c_void_p) for kind in kinds))
+    * the sizes of ``_attend``, the width of the stream and the inner width of the MLP;
+    * addresses: of the stream, of room for what follows the first norm (and the second), the first
+      map, the attention, the second map, the third and the gate, and of the answer;
+    * of the weights of both norms, of the biases of the first two maps (0: none);
+    * of cos, sin, keys, values, slots, ``sees`` and room for the shares of one head of keys;
+    * of the function that runs a pass of a product, the bytes of a pass's job, the number of
+      passes of a product, and the jobs of all four products: see ``kernel.jobs``.
+    """
+    kinds = (types.int64, types.float32, types.float32)
+    function = numba.cfunc(types.void(*kinds), **_LOOSE)(_block)
+    call = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_float, ctypes.c_float)
     bound: Any = call(function.address)  # pyright: ignore[reportCallIssue, reportArgumentType]
     bound.keeps = function  # the code lives as long as its function
     return bound
+
+
+def _at(kind: Any) -> Any:
+    """Return a function that makes an address a pointer to numbers of a kind."""
+
+    @intrinsic
+    @no_type_check
+    def pointer(typing: Any, address: Any) -> Any:
+        @no_type_check
+        def made(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(types.int64), made
+
+    return pointer
+
+
+_real, _whole, _seen = _at(types.float32), _at(types.int64), _at(types.uint8)
+
+
+@intrinsic
+@no_type_check
+def _called(typing: Any, function: Any, argument: Any) -> Any:
+    """Call the function at an address with an address."""
+
+    @no_type_check
+    def made(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        whole = context.get_value_type(types.int64)
+        kind = ir.FunctionType(ir.VoidType(), [whole]).as_pointer()
+        builder.call(builder.inttoptr(values[0], kind), [values[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), made
 
 
 @intrinsic
@@ -101,8 +120,10 @@ def _exp(x: Any) -> Any:
     return series * _power_of_two(n)  # pyright: ignore[reportCallIssue]
 
 
+@numba.njit(**_LOOSE)
 @no_type_check
 def _norm(x: Any, weight: Any, y: Any, rows: int, width: int, eps: float) -> None:
+    """Write the RMS norm of each row of x."""
     for row in range(rows):
         start = row * width
         total = np.float32(0)
@@ -113,8 +134,10 @@ def _norm(x: Any, weight: Any, y: Any, rows: int, width: int, eps: float) -> Non
             y[start + i] = x[start + i] * scale * weight[i]
 
 
+@numba.njit(**_LOOSE)
 @no_type_check
 def _gate(x: Any, y: Any, rows: int, width: int) -> None:
+    """Write silu(first half) times second half of each row of x."""
     for row in range(rows):
         into, first = row * width, row * 2 * width
         for i in range(width):
@@ -123,11 +146,33 @@ def _gate(x: Any, y: Any, rows: int, width: int) -> None:
             y[into + i] = v / (np.float32(1) + _exp(small)) * x[first + width + i]
 
 
+@numba.njit(cache=True)
+@no_type_check
+def _added(x: Any, y: Any, length: int) -> None:
+    """Add x to y."""
+    for i in range(length):
+        y[i] = y[i] + x[i]
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _biased(bias: Any, y: Any, rows: int, width: int) -> None:
+    for row in range(rows):
+        for i in range(width):
+            y[row * width + i] = y[row * width + i] + bias[i]
+
+
+@numba.njit(**_LOOSE)
 @no_type_check
 def _attend(  # noqa: PLR0913  one address a tensor
     qkv: Any, cos: Any, sin: Any, keys: Any, values: Any, slots: Any, sees: Any, out: Any,
     work: Any, sizes: Any,
 ) -> None:  # fmt: skip
+    """Rotate queries and keys in place, write keys and values into the memory, answer all queries.
+
+    Sizes are rows, tokens, heads of keys, queries of each, width of a head, slots seen, pairs that
+    rotate, and the strides of the memory (row, head) and of ``sees`` (row, token).
+    """
     rows, tokens, few, group, width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     seen, pairs, per_row, per_head = sizes[5], sizes[6], sizes[7], sizes[8]
     see_row, see_token = sizes[9], sizes[10]
@@ -223,3 +268,36 @@ def _mix(shares: Any, values: Any, into: Any) -> None:
             if share > 0:
                 for i in range(values.shape[1]):
                     into[head, i] += share * values[n, i]
+
+
+@numba.njit(cache=True)
+@no_type_check
+def _product(run: int, job: int, size: int, passes: int) -> None:
+    for one in range(passes):
+        _called(run, job + size * one)
+
+
+@no_type_check
+def _block(at: int, first_eps: float, second_eps: float) -> None:
+    told = _whole(at)
+    tokens, width, inner = told[0] * told[1], told[11], told[12]
+    x, normed, heads, attended = _real(told[13]), _real(told[14]), _real(told[15]), _real(told[16])
+    middle, into, gated, y = _real(told[17]), _real(told[18]), _real(told[19]), _real(told[20])
+    run, size, passes, job = told[32], told[33], told[34], at + 8 * 35
+    _norm(x, _real(told[21]), normed, tokens, width, first_eps)
+    _product(run, job, size, passes)
+    if told[23] != 0:
+        _biased(_real(told[23]), heads, tokens, (told[3] + 2) * told[2] * told[4])
+    _attend(
+        heads, _real(told[25]), _real(told[26]), _real(told[27]), _real(told[28]),
+        _whole(told[29]), _seen(told[30]), attended, _real(told[31]), told,
+    )  # fmt: skip
+    _product(run, job + size * passes, size, passes)
+    if told[24] != 0:
+        _biased(_real(told[24]), middle, tokens, width)
+    _added(x, middle, tokens * width)
+    _norm(middle, _real(told[22]), normed, tokens, width, second_eps)
+    _product(run, job + 2 * size * passes, size, passes)
+    _gate(into, gated, tokens, inner)
+    _product(run, job + 3 * size * passes, size, passes)
+    _added(middle, y, tokens * width)
