@@ -162,3 +162,23 @@ def test_other_models_and_laws_are_named_by_their_paths(model, folder):
             speculation(model, "lookup", policy=policy)
     with pytest.raises(ValueError, match="has no left-to-right mode"):
         speculation(tiny.model("mdlm"), "itself")
+
+
+def test_a_trained_judge_verifies_and_the_result_says_that_it_is_lossy(
+    model, folder, capsys, tmp_path
+):
+    text = tiny.corpus(tmp_path)
+    out = str(tmp_path / "judge")
+    short = ["--steps", "4", "--length", "16", "--batch-size", "2", "--eval-texts", "2"]
+    trained = ["train-drafter", "judge", "--target", folder, "--text", text, "--out", out]
+    assert main([*trained, *short, "--holdout", "0.2"]) == 0
+    capsys.readouterr()
+    parts = ["--drafter", folder, "--builder", "chain", "--verifier", out]
+    asked = ["generate", folder, "--prompt", "the", "--new-tokens", "12", *parts, "--json"]
+    assert main(asked) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["samples"][0]["lossless"] is False
+    assert "lossy" in said.err
+    how = speculation(model, "lookup")
+    assert unison.generate(model, "the", new_tokens=4, strategy=how)[0].lossless is True
+    assert unison.generate(model, "the", new_tokens=4)[0].lossless is None

@@ -141,6 +141,8 @@ def run(arguments: list[str]) -> None:
         _check_parts(flags)
     way = strategy if parts is None else speculation.built(model, parts)
     samples = write(model, flags, way, asked, allowed)
+    if any(sample.lossless is False for sample in samples):
+        shared.log("a part of this speculation is lossy: the text does not have the model's law")
     if flags.json:
         shared.emit({"samples": [dataclasses.asdict(sample) for sample in samples]})
     elif not flags.show or len(samples) > 1:

@@ -24,6 +24,8 @@ class Sample:
         tokens_per_forward: Tokens of the text that were written, its end included, per network
             evaluation; 0 where none was needed.
         prompt: Number of the prompt, or canvas, it continues.
+        lossless: Whether speculation kept the law it was asked for; ``None`` where a strategy
+            wrote.
     """
 
     text: str
@@ -34,6 +36,7 @@ class Sample:
     given: list[bool]
     tokens_per_forward: float
     prompt: int
+    lossless: bool | None = None
 
 
 def finished(

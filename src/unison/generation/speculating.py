@@ -102,7 +102,8 @@ def write(
             spoken = pearl(how, target, ask)
         else:
             spoken = speculate(how, target, ask, on_round)
-        yield finished(model, row, prompt, spoken.forwards[0], _filled(row, size, spoken))
+        sample = finished(model, row, prompt, spoken.forwards[0], _filled(row, size, spoken))
+        yield replace(sample, lossless=spoken.lossless)
 
 
 def fitted_target(model: LanguageModel, how: Speculation | Pearl) -> Target:

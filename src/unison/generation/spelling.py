@@ -6,9 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import nn
+
 from unison import checkpoints
 from unison.drafters import DRAFTERS, both_modes, saving
 from unison.drafters.automaton import Automaton
+from unison.drafters.judge_head import JudgeHead
 from unison.engine.reading import target_of
 from unison.generation import companions
 from unison.generation.companions import Companion
@@ -60,7 +63,8 @@ def speculation(
             diffusion model; ``itself`` for a diffusion model that verifies its own blocks from
             left to right; ``none`` for plain decoding.
         builder: A name in ``unison.speculation.builders.BUILDERS``.
-        verifier: A name in ``unison.speculation.verifiers.VERIFIERS``.
+        verifier: A name in ``unison.speculation.verifiers.VERIFIERS``, or the folder of a trained
+            judge (``unison train-drafter judge``).
         scheduler: A name in ``unison.speculation.schedulers.SCHEDULERS``, or ``pearl``, which
             drafts while the target reads and has a builder and a verifier of its own.
         policy: A name in ``unison.speculation.policies.POLICIES``, ``scmoe``, or the folder of
@@ -83,7 +87,7 @@ def speculation(
     return Speculation(
         drawn,
         _part(model, BUILDERS, "builder", usual["builder"] if builder is None else builder),
-        _part(model, VERIFIERS, "verifier", "match" if verifier is None else verifier),
+        _verifier(model, "match" if verifier is None else verifier),
         _part(
             model, SCHEDULERS, "scheduler", usual["scheduler"] if scheduler is None else scheduler
         ),
@@ -122,6 +126,18 @@ def _drafter(model: LanguageModel, said: Any) -> Drafter:
         f"{', '.join(DRAFTER_NAMES)}, or the folder of a trained drafter (unison train-drafter), "
         "of a smaller model or of a diffusion model."
     )
+
+
+def _verifier(model: LanguageModel, said: Any) -> Verifier:
+    if not isinstance(said, str) or not saving.is_drafter(Path(said)):
+        return _part(model, VERIFIERS, "verifier", said)
+    trained = saving.load_trained(said, model)
+    if not isinstance(trained.kind, JudgeHead) or not isinstance(trained.module, nn.Linear):
+        raise ValueError(
+            f"{said} holds a drafter of the kind {trained.kind.name}, and only a judge verifies; "
+            "give it as the drafter."
+        )
+    return trained.kind.verifier(trained.module)
 
 
 def _policy(model: LanguageModel, said: Any) -> Policy:
