@@ -134,19 +134,20 @@ def run(arguments: list[str]) -> None:
     for note in notes:
         shared.log(note)
     asked, allowed = check(flags), _allowed(flags)
-    model = load(name, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
-    if flags.weights is not None:
-        model = quantised(model, flags.weights)
+    model = _loaded(name, flags)
     if parts is not None:
         _check_parts(flags)
     way = strategy if parts is None else speculation.built(model, parts)
     samples = write(model, flags, way, asked, allowed)
-    if any(sample.lossless is False for sample in samples):
-        shared.log("a part of this speculation is lossy: the text does not have the model's law")
     if flags.json:
         shared.emit({"samples": [dataclasses.asdict(sample) for sample in samples]})
     elif not flags.show or len(samples) > 1:
         tell(samples)
+
+
+def _loaded(name: str | None, flags: Flags) -> LanguageModel:
+    model = load(name, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
+    return model if flags.weights is None else quantised(model, flags.weights)
 
 
 def check(flags: Flags) -> Prompts:
@@ -227,6 +228,8 @@ def write(
     ):  # as for a name in Python
         strategy = with_defaults(model, strategy, sampling)
         sampling = dataclasses.replace(sampling, strategy=strategy)
+    if isinstance(strategy, Speculation) and not strategy.lossless:
+        shared.log("a part of this speculation is lossy: the text does not have the model's law")
     with _observed(model, flags, sampling) as observe:
         return generate(
             model,

@@ -56,7 +56,7 @@ class Adaptive:
 
     def start(self, rows: int) -> tuple[Lately, ...]:
         """Return the hope of a fresh text: drafts are tried at once."""
-        return (Lately(self.worth + 1.0, 0, 1),) * rows
+        return (Lately(self.worth, 0, 1),) * rows
 
     def plan(self, memory: tuple[Lately, ...], most: Plan) -> Plan:
         """Return how much each row drafts."""
