@@ -101,4 +101,4 @@ def test_missing_text_and_a_missing_kind_are_told(runs, tmp_path, capsys):
     assert main(["train-drafter", "eagle", *place, "--text", str(tmp_path / "empty.txt")]) == 2
     assert "is empty" in capsys.readouterr().err
     assert main(["train-drafter", *place]) == 2
-    assert "known kinds: dflash" in capsys.readouterr().err
+    assert "known kinds: acceptance, dflash" in capsys.readouterr().err
