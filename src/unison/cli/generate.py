@@ -13,7 +13,7 @@ from unison.cli import strategy as chosen
 from unison.cli.constraint import Allowed, Asked
 from unison.cli.prompts import Prompts
 from unison.decode import Canvas, StepInfo, Strategy
-from unison.engine.precision import quantised
+from unison.engine import precision
 from unison.engine.quantised import Precision
 from unison.generation import (
     Covers,
@@ -147,7 +147,11 @@ def run(arguments: list[str]) -> None:
 
 def _loaded(name: str | None, flags: Flags) -> LanguageModel:
     model = load(name, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
-    return model if flags.weights is None else quantised(model, flags.weights)
+    if flags.weights is None:
+        return model
+    if model.device.type == "cpu" and not precision.compiled():
+        shared.log("packed weights are slow without numba; pip install 'unison[fast]'")
+    return precision.quantised(model, flags.weights)
 
 
 def check(flags: Flags) -> Prompts:

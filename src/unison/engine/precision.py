@@ -1,8 +1,9 @@
 """How precisely are a language model's weights kept?"""
 
+import importlib.util
 from dataclasses import replace
 
-from unison.engine.quantised import Precision
+from unison.engine.quantised import Precision, kernel
 from unison.engine.quantised import quantised as packed
 from unison.language_model import LanguageModel
 
@@ -19,3 +20,8 @@ def quantised(model: LanguageModel, bits: Precision = "exact") -> LanguageModel:
         ValueError: The network cannot be quantised, or with "exact" not without changing it.
     """
     return replace(model, network=packed(model.network, bits))
+
+
+def compiled() -> bool:
+    """Return whether packed weights are fast on this CPU: whether their loops can be compiled."""
+    return kernel.available() and importlib.util.find_spec("numba") is not None
