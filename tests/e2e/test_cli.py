@@ -19,6 +19,7 @@ SMALL = [
 ESTIMATE = {"value", "stderr", "n", "unit"}
 SAMPLE = {
     "text", "tokens", "nfe", "step", "confidence", "given", "tokens_per_forward", "prompt",
+    "lossless",
 }  # fmt: skip
 
 
