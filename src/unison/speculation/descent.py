@@ -5,6 +5,7 @@ all of them at once, and goes on among the children of all. That keeps the law: 
 a level, what was drawn below them depends neither on the target nor on which of them were accepted.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from unison.speculation.parts import Verdict
-from unison.speculation.tree import Node, Tree, committable
+from unison.speculation.tree import Node, Tree, committable, nobody
 
 
 class Descent(NamedTuple):
@@ -107,6 +108,21 @@ def child_with(tree: Tree, way: Descent, token: Node) -> Bool[Tensor, " B"]:
 def leaf(tree: Tree, way: Descent) -> Bool[Tensor, " B"]:
     """Return whether no node a way has come to has a child that could be written."""
     return ~_below(way, tree).any(1)
+
+
+def walked(tree: Tree, level: Callable[[Descent], Descent]) -> Verdict:
+    """Return the verdict of going down level by level until every row has stopped.
+
+    Args:
+        tree: The drafts.
+        level: Returns the way after the children at its end were judged.
+    """
+    way = Descent.at_root(tree)
+    for _ in range(tree.height + 1):
+        if nobody(way.going):
+            break
+        way = level(way)
+    return verdict(tree, way)
 
 
 def verdict(tree: Tree, way: Descent) -> Verdict:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unison.speculation import tree as trees
 from unison.speculation.parts import Drafting, GoOn, Guess, Plan, rows_of
-from unison.speculation.tree import Level, Node, Nodes, Tree
+from unison.speculation.tree import Level, Node, Nodes, Tree, nobody
 
 
 class Front(NamedTuple):
@@ -84,11 +84,6 @@ def grow(root: Tree, drafting: Drafting, plan: Plan, go_on: GoOn, sprout: Sprout
         live = new.level.live[:, column]
         state = state.new_zeros(2, *nodes.shape) if new.state is None else new.state[..., column]
     return compacted(tree, tree.live, plan)
-
-
-def nobody(live: Bool[Tensor, "B F"]) -> bool:
-    """Return whether no row goes on, as far as that can be known without waiting."""
-    return live.device.type == "cpu" and not bool(live.any())
 
 
 def noted(tree: Tree, nodes: Nodes, guess: Guess) -> Tree:

@@ -1,7 +1,7 @@
 """What is left of a law when a draft was rejected, and what was the draft drawn from? Float64."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from unison.speculation.descent import Children, Descent
@@ -58,8 +58,3 @@ def chance(r: Weights, d: Weights, token: Node) -> Float[Tensor, " B"]:
     """Return min(1, r(x) / d(x)) at a token; 1 where d(x) = 0, which is never drawn."""
     up, low = (law.gather(1, token[:, None])[:, 0] for law in (r, d))
     return torch.where(low > up, up / low.clamp(min=torch.finfo(r.dtype).tiny), 1.0)
-
-
-def nobody(live: Bool[Tensor, " B"]) -> bool:
-    """Return whether no row needs what follows; where asking would wait for the device, False."""
-    return live.device.type == "cpu" and not bool(live.any())

@@ -226,6 +226,11 @@ def committable(tree: Tree) -> Bool[Tensor, "B N"]:
     return tree.live & (tree.how != How.PROBE)
 
 
+def nobody(live: Bool[Tensor, "B *F"]) -> bool:
+    """Return whether no row needs what follows; where asking would wait for the device, False."""
+    return live.device.type == "cpu" and not bool(live.any())
+
+
 def law_of(tree: Tree, node: Node) -> Float[Tensor, "B V"]:
     """Return the log-probabilities a node's children were drawn from; any where there are none."""
     row = tree.law.gather(1, node[:, None]).clamp(min=0)[..., None]

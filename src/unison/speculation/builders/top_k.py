@@ -12,7 +12,7 @@ from unison.speculation import tree as trees
 from unison.speculation.choosing import Chooser
 from unison.speculation.growth import Front
 from unison.speculation.parts import Drafting, GoOn, Guess, Plan, rows_of
-from unison.speculation.tree import How, Level, Nodes, Tree
+from unison.speculation.tree import How, Level, Nodes, Tree, nobody
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TopK:
         search = _Search(root, every, zero, node, node, live, zero)
         for level in range(max(plan.depth, default=0)):
             live = search.live & (go_on(search.asked) & (depth > level))[:, None]
-            if growth.nobody(live):
+            if nobody(live):
                 break
             guess = drafting.guess(search.asked, search.front)
             search = self._widened(search._replace(live=live), guess, level)

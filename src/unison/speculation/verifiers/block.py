@@ -11,8 +11,8 @@ from unison.speculation import descent
 from unison.speculation.choosing import Chooser
 from unison.speculation.descent import Descent, children
 from unison.speculation.parts import Law, Scores, Verdict
-from unison.speculation.rejection import chance, drawn_from, guessed, left_over, nobody
-from unison.speculation.tree import How, Tree
+from unison.speculation.rejection import chance, drawn_from, guessed, left_over
+from unison.speculation.tree import How, Tree, nobody
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from unison.speculation import descent
 from unison.speculation.choosing import Chooser
 from unison.speculation.descent import Children, Descent, children
 from unison.speculation.parts import Law, Scores, Verdict
-from unison.speculation.rejection import Weights, chance, guessed, left_over, nobody
-from unison.speculation.tree import How, Node, Tree
+from unison.speculation.rejection import Weights, chance, guessed, left_over
+from unison.speculation.tree import How, Node, Tree, nobody
 
 
 @dataclass(frozen=True)

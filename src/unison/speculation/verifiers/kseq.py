@@ -1,6 +1,7 @@
 """Take the first of several independent drafts that passes one and the same test."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,8 +12,8 @@ from unison.speculation import descent
 from unison.speculation.choosing import Chooser
 from unison.speculation.descent import Descent, children
 from unison.speculation.parts import Law, Scores, Verdict
-from unison.speculation.rejection import guessed, nobody
-from unison.speculation.tree import How, Node, Tree
+from unison.speculation.rejection import guessed
+from unison.speculation.tree import How, Node, Tree, nobody
 
 _HALVINGS = 30  # of rho's bracket, from at most k - 1 wide
 
@@ -39,12 +40,7 @@ class KSeq:
     def verify(self, tree: Tree, law: Law, scores: Scores, choose: Chooser) -> Verdict:
         """Return the way of accepted drafts, and the correction of the last level's."""
         del scores
-        way = Descent.at_root(tree)
-        for _ in range(tree.height + 1):
-            if nobody(way.going):
-                break
-            way = _level(tree, law, choose, way)
-        return descent.verdict(tree, way)
+        return descent.walked(tree, partial(_level, tree, law, choose))
 
 
 def _level(tree: Tree, law: Law, choose: Chooser, way: Descent) -> Descent:

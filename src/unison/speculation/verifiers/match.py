@@ -7,7 +7,6 @@ from unison.speculation import descent
 from unison.speculation.choosing import Chooser
 from unison.speculation.descent import Descent
 from unison.speculation.parts import Law, Scores, Verdict
-from unison.speculation.rejection import nobody
 from unison.speculation.tree import How, Tree
 
 
@@ -30,11 +29,10 @@ class Match:
     def verify(self, tree: Tree, law: Law, scores: Scores, choose: Chooser) -> Verdict:
         """Return the way down that the target's own draws take."""
         del scores
-        way = Descent.at_root(tree)
-        for _ in range(tree.height + 1):
-            if nobody(way.going):
-                break
+
+        def level(way: Descent) -> Descent:
             token = choose.write(law.at(way.node), way.depth, way.going)
             found = descent.child_with(tree, way, token)
-            way = way.down(tree, token, way.going & found).stopped(token, ~found)
-        return descent.verdict(tree, way)
+            return way.down(tree, token, way.going & found).stopped(token, ~found)
+
+        return descent.walked(tree, level)

@@ -1,6 +1,7 @@
 """Test sibling after sibling, each against what the ones before have left."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -9,8 +10,8 @@ from unison.speculation import descent
 from unison.speculation.choosing import Chooser
 from unison.speculation.descent import Descent, children
 from unison.speculation.parts import Law, Scores, Verdict
-from unison.speculation.rejection import chance, drawn_from, guessed, left_over, nobody
-from unison.speculation.tree import How, Node, Tree
+from unison.speculation.rejection import chance, drawn_from, guessed, left_over
+from unison.speculation.tree import How, Node, Tree, nobody
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,7 @@ class Recursive:
     def verify(self, tree: Tree, law: Law, scores: Scores, choose: Chooser) -> Verdict:
         """Return the way of accepted drafts, and the correction of the last level's."""
         del scores
-        way = Descent.at_root(tree)
-        for _ in range(tree.height + 1):
-            if nobody(way.going):
-                break
-            way = _level(tree, law, choose, way)
-        return descent.verdict(tree, way)
+        return descent.walked(tree, partial(_level, tree, law, choose))
 
 
 def _level(tree: Tree, law: Law, choose: Chooser, way: Descent) -> Descent:
