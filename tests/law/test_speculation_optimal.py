@@ -159,6 +159,15 @@ def test_the_optimum_over_32_000_tokens_is_the_least_cut_of_all_prefixes():
     assert abs(float(optimal_acceptance(p, q, 4)) - (1 + min(cuts.min(), 0.0))) < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("p", "q", "k", "says"),
+    [
+        ([0.5, 0.5], [0.2, 0.3, 0.5], 2, "one shape"),
+        ([0.5, 0.5], [0.9, 0.3], 2, "add up to 1"),
+        ([0.5, 0.5], [1.5, -0.5], 2, "add up to 1"),
+        ([0.5, 0.5], [0.5, 0.5], 0, "at least 1"),
+    ],
+)
 def test_what_is_no_law_is_refused(p, q, k, says):
     with pytest.raises(ValueError, match=says):
         unison.optimal_acceptance(torch.tensor(p), torch.tensor(q), k)
