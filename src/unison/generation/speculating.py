@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 
@@ -14,13 +14,15 @@ from unison.generation.constraining import Rule
 from unison.generation.sample import Sample, finished
 from unison.generation.settings import Sampling
 from unison.language_model import LanguageModel
-from unison.prob.rng import Key
 from unison.speculation import Ask, Speculation, Spoken, Text, speculate
 from unison.speculation.loop import OnRound
 from unison.speculation.parts import Target
 from unison.speculation.pearl import Pearl, pearl
 from unison.speculation.policies.grammar import Gate, Grammar
 from unison.speculation.policies.plain import Plain
+
+if TYPE_CHECKING:
+    from unison.generation.ordering import Order
 
 W = TypeVar("W", bound=Speculation | Pearl)
 _TEMPER = ("temperature", "top_k", "top_p")
@@ -73,29 +75,24 @@ def gated(how: W, rule: Rule | None) -> W:
     return replace(how, policy=Grammar((gate,), how.policy))
 
 
-def write(
-    model: LanguageModel,
-    asked: Sequence[tuple[int, Row, Speculation | Pearl]],
-    key: Key,
-    on_round: OnRound | None = None,
-) -> Iterator[Sample]:
-    """Yield a text for each row.
+def write(order: "Order", on_round: OnRound | None = None) -> Iterator[Sample]:
+    """Yield the texts of an order by speculation.
 
     Rows are written one by one: how many pass through a network together changes how it rounds,
     and no text may depend on its batch. ``unison.engine.flow`` shares evaluations.
 
     Args:
-        model: Writes.
-        asked: Numbers of the prompts, their canvases, and how each is written.
-        key: One random stream per row.
+        order: Whose ``how`` is a speculation.
         on_round: Observer of every round of every row; concurrent ones are not observed.
     """
-    for number, (prompt, row, how) in enumerate(asked):
+    model = order.model
+    for number, (prompt, row, rule) in enumerate(order.texts):
+        how = gated(cast(Speculation | Pearl, order.how), rule)
         target = fitted_target(model, how)
         size = sum(row.given)
         tokens = torch.tensor([[target.begin, *row.tokens[:size]]], device=model.device)
         length = torch.tensor([size + 1], device=model.device)
-        seed = key.seed[number : number + 1]
+        seed = order.key.seed[number : number + 1]
         room = len(row.tokens) - size
         ask = Ask(Text(tokens, length), [room], seed, model.eos_ids)
         if isinstance(how, Pearl):

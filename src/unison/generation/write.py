@@ -1,27 +1,22 @@
 """How are many texts written together, and none of them the other for it?"""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-
-import torch
-from jaxtyping import Int
-from torch import Tensor
+from typing import NamedTuple, cast
 
 from unison.constrain import Grammar
 from unison.decode import Canvas, Decoded, StepInfo, Strategy, decode, guidance, shaped
-from unison.decode.composition import refuses_constraint
 from unison.decode.constrained import ConstrainedDenoiser
 from unison.decode.fitting import Fitting
 from unison.decode.jointly import Jointly
 from unison.decode.temper import Temper
 from unison.engine import Policy, cached
-from unison.generation import canvases, constraining, infilling, settings, speculating
-from unison.generation.canvases import Part, Parts, Row, Size
-from unison.generation.constraining import Covers, Rule
+from unison.generation import canvases, infilling, settings, speculating
+from unison.generation.canvases import Part, Parts, Row
+from unison.generation.constraining import Covers
+from unison.generation.ordering import Asked, Order, ordered
 from unison.generation.sample import Sample, finished
 from unison.generation.settings import Sampling
 from unison.language_model import LanguageModel
-from unison.prob import rng
 from unison.prob.rng import Key
 from unison.speculation import Speculation
 from unison.speculation.pearl import Pearl
@@ -97,48 +92,22 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
         ValueError: A setting is out of range, unknown, or unsupported by the model; no text of
             the constraint fits the canvas.
     """
-    for name, value in (("num", num), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
-    asked = canvases.rows(model, prompt, suffix, parts, Size(length, new_tokens, scaffold))
-    if isinstance(strategy, Speculation | Pearl):
-        sampling = Sampling(None, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
-        obeys = constraining.rules(model, asked, constraint, covers)
-        return _spoken(model, asked, (strategy, sampling), (num, seed), obeys)
-    sampling = Sampling(strategy, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
-    how = _how(model, sampling, asked)
-    obeys = constraining.rules(model, asked, constraint, covers)
-    _check_constrained(model, how[0], asked, obeys)
-    seeds = _seeds(seed, len(asked), num).to(model.device)
-    many = [
-        (number, row, rule)
-        for number, (row, rule) in enumerate(zip(asked, obeys, strict=True))
-        for _ in range(num)
-    ]
-    samples: list[Sample | None] = [None] * len(many)
-    for part in _batches([rule is None for *_, rule in many], batch_size):
-        written = _write(model, [many[i] for i in part], Key(seeds[part]), how, on_step)
-        for i, sample in zip(part, written, strict=True):
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    asked = Asked(
+        prompt, suffix, parts, length, new_tokens, scaffold, constraint, covers, num, seed
+    )
+    spoken = strategy if isinstance(strategy, Speculation | Pearl) else None
+    named = None if isinstance(strategy, Speculation | Pearl) else strategy
+    sampling = Sampling(named, steps, block_length, temperature, top_k, top_p, cfg, cache, judge)
+    order = ordered(model, asked, sampling, spoken)
+    if spoken is not None:
+        return list(speculating.write(order))
+    samples: list[Sample | None] = [None] * len(order.texts)
+    for part in _batches([text.rule is None for text in order.texts], batch_size):
+        for i, sample in zip(part, together(order.some(part), on_step), strict=True):
             samples[i] = sample
     return [sample for sample in samples if sample is not None]
-
-
-def _spoken(
-    model: LanguageModel,
-    asked: Sequence[Row],
-    how: tuple[Speculation | Pearl, Sampling],
-    wanted: tuple[int, int | Sequence[int]],
-    obeys: Sequence[Rule | None],
-) -> list[Sample]:
-    """Return what speculation writes: ``wanted`` texts for each row."""
-    fitting = speculating.fitted(model, *how)
-    speculating.check(asked)
-    num, seed = wanted
-    gated = [speculating.gated(fitting, rule) for rule in obeys]
-    rows = zip(asked, gated, strict=True)
-    many = [(number, *row) for number, row in enumerate(rows) for _ in range(num)]
-    key = Key(_seeds(seed, len(asked), num).to(model.device))
-    return list(speculating.write(model, many, key))
 
 
 def _batches(free: Sequence[bool], size: int) -> Iterator[list[int]]:
@@ -163,75 +132,60 @@ def check(model: LanguageModel, parts: Parts, sampling: Sampling) -> Strategy:
     Raises:
         ValueError: It could not.
     """
-    return _how(model, sampling, canvases.rows(model, "", "", parts, Size()))[0]
+    return cast(Strategy, ordered(model, Asked(parts=parts), sampling).how)
 
 
-def _how(
-    model: LanguageModel, sampling: Sampling, asked: Sequence[Row]
-) -> tuple[Strategy, Sampling]:
-    """Return the strategy, and the settings with the cache as a policy."""
-    settings.check_guidance(model, sampling.cfg)
-    chosen = settings.choose(model, sampling)
-    policy = settings.policy_of(model, chosen, sampling.cache)
-    _check_steps(model, (chosen, sampling), asked)
-    return chosen, dataclasses.replace(sampling, cache=policy)
+def together(order: Order, on_step: OnStep | None = None) -> Iterator[Sample]:
+    """Yield the texts of an order, written as one batch by a strategy.
 
-
-def _seeds(seed: int | Sequence[int], prompts: int, num: int) -> Int[Tensor, " N"]:
-    """Return the seed of every text; texts of prompts with one seed share their noise."""
-    if isinstance(seed, int):
-        return rng.rows(seed, 0, num).repeat(prompts)
-    if len(seed) != prompts:
-        raise ValueError(
-            f"there are {len(seed)} seeds and {prompts} prompts; give one seed for all or one each."
-        )
-    return torch.cat([rng.rows(one, 0, num) for one in seed])
-
-
-def _check_steps(
-    model: LanguageModel, how: tuple[Strategy, Sampling], asked: Sequence[Row]
-) -> None:
-    """Refuse a number of steps that is too small for some row's blocks, unless nobody asked for it.
-
-    The model's default yields: each block then gets a step.
+    Args:
+        order: All of its texts are under a constraint, or none.
+        on_step: Observer of every step.
     """
-    strategy, sampling = how
-    if not isinstance(strategy, Fitting):
-        return
-    default = strategy.steps == model.defaults.steps  # pyright: ignore[reportAttributeAccessIssue]
-    if sampling.steps is not None or not default:
-        strategy.refuse(canvases.batch(model, asked, Key(rng.rows(0, 0, len(asked)))))
-
-
-def _write(
-    model: LanguageModel,
-    asked: Sequence[tuple[int, Row, Rule | None]],
-    key: Key,
-    how: tuple[Strategy, Sampling],
-    on_step: OnStep | None,
-) -> Iterator[Sample]:
-    strategy, sampling = how
-    obeys = [rule for *_, rule in asked]
 
     def run(rows: Sequence[Row], streams: Key) -> Decoded:
-        blank = canvases.batch(model, rows, streams)
-        denoise = _denoiser(model, blank, strategy, sampling)
-        if not any(obeys):
-            denoise = _tempered(model, denoise, strategy, sampling)
-            return decode(strategy, model.process, denoise, blank, streams, on_step)
-        bound = tuple(None if rule is None else rule.bound() for rule in obeys)
-        denoise = ConstrainedDenoiser(denoise, model.process, bound)
-        tied = _tied(model, strategy, sampling)
-        return decode(tied, model.process, denoise, blank, streams, on_step)
+        begun = beginning(order, rows, streams)
+        return decode(begun.strategy, order.model.process, *begun[1:], streams, on_step)
 
-    rows = [row for _, row, _ in asked]
-    if any(infilling.has_hole(model, row) for row in rows):
-        written = infilling.fill(model, rows, key, run)
+    rows = [text.row for text in order.texts]
+    if any(infilling.has_hole(order.model, row) for row in rows):
+        written = infilling.fill(order.model, rows, order.key, run)
     else:
-        written = infilling.as_written(rows, run(rows, key))
-    cost = settings.evaluations(model, strategy, sampling.cfg)
-    for (prompt, row, _), full in zip(asked, written, strict=True):
-        yield finished(model, row, prompt, full.nfe * cost, full.values)
+        written = infilling.as_written(rows, run(rows, order.key))
+    for text, full in zip(order.texts, written, strict=True):
+        yield finished(order.model, text.row, text.prompt, full.nfe * order.cost, full.values)
+
+
+class Beginning(NamedTuple):
+    """A batch before its first step.
+
+    Attributes:
+        strategy: What is done each step.
+        denoise: The belief it reads, guided, cached, constrained and tempered as ordered.
+        canvas: What is given, and noise.
+    """
+
+    strategy: Strategy
+    denoise: Denoiser
+    canvas: Canvas
+
+
+def beginning(order: Order, rows: Sequence[Row], streams: Key) -> Beginning:
+    """Return a batch of canvases, those of the order's texts or ones made from them.
+
+    Args:
+        order: By a strategy; of its texts come the constraints.
+        rows: Canvases, as many as texts under a constraint.
+        streams: A random stream for each.
+    """
+    model, strategy = order.model, cast(Strategy, order.how)
+    blank = canvases.batch(model, rows, streams)
+    denoise = _denoiser(model, blank, strategy, order.sampling)
+    if not any(text.rule for text in order.texts):
+        return Beginning(strategy, _tempered(model, denoise, strategy, order.sampling), blank)
+    bound = tuple(None if text.rule is None else text.rule.bound() for text in order.texts)
+    tied = _tied(model, strategy, order.sampling)
+    return Beginning(tied, ConstrainedDenoiser(denoise, model.process, bound), blank)
 
 
 def _denoiser(
@@ -269,19 +223,3 @@ def _temper(model: LanguageModel, sampling: Sampling) -> Temper:
         top_k=sampling.top_k,
         top_p=model.defaults.top_p if sampling.top_p is None else sampling.top_p,
     )
-
-
-def _check_constrained(
-    model: LanguageModel, strategy: Strategy, asked: Sequence[Row], obeys: Sequence[Rule | None]
-) -> None:
-    """Raise ValueError where a constraint does not go with how texts are written."""
-    if not any(obeys):
-        return
-    reason = refuses_constraint(strategy)
-    if reason is not None:
-        raise ValueError(reason)
-    if any(infilling.has_hole(model, row) for row in asked):
-        raise ValueError(
-            "this left-to-right model writes fillings behind the text, where a constraint does not "
-            "see both sides of a hole; leave the constraint out, or use a diffusion model."
-        )
