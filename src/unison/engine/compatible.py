@@ -11,7 +11,8 @@ from unison.engine.delayed_greedy import DelayedGreedy
 from unison.engine.none import Uncached
 from unison.engine.policy import Policy
 from unison.engine.unchanged import Unchanged
-from unison.models import Network, Transformer
+from unison.models import Network
+from unison.models.network import Remembering
 from unison.process import PROCESSES, Process, Uniform
 
 
@@ -43,7 +44,7 @@ def _name(policy: Policy) -> str:
 def _a_cache_needs_our_transformer(
     policy: Policy, network: Network, process: Process
 ) -> str | None:
-    if isinstance(network, Transformer):
+    if isinstance(network, Remembering) and network.remembers:
         return None
     return (
         f"{type(network).__name__} keeps its keys and values to itself, so {_name(policy)} cannot "

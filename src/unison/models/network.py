@@ -39,3 +39,13 @@ class Network(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Return the weights by name."""
         ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A network that may take part of its canvas from a memory of keys and values."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it does; one that stands in for another answers for that one."""
+        ...

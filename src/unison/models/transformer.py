@@ -25,6 +25,8 @@ class Transformer(nn.Module):
     exactly uniform.
     """
 
+    remembers = True
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         if config.vocab_size < 1 or config.num_states < config.vocab_size:

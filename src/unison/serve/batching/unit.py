@@ -1,0 +1,60 @@
+"""What is one thing that an engine runs? A text, or a question; and how does a lane run it?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from unison.serve.batching.hub import Turn
+from unison.serve.batching.telling import Teller
+from unison.serve.batching.work import Answered, Question, Write, Wrote
+
+Outcome = Wrote | Answered | Exception
+
+
+@dataclass(eq=False)
+class Unit:
+    """One text of a piece of work, or its question.
+
+    Attributes:
+        ticket: The work's number.
+        work: What it belongs to.
+        number: Which text of the order; 0 for a question.
+        teller: Follows the text; ``None`` for a question.
+        memory: Bytes it takes while it runs.
+        outcome: How it ended; ``None`` while it runs.
+    """
+
+    ticket: int
+    work: Write | Question
+    number: int
+    teller: Teller | None
+    memory: int
+    outcome: Outcome | None = field(default=None)
+
+
+class Lane(Protocol):
+    """One way to run units together.
+
+    A lane is asked for turns, the engine lets them run to their next evaluation, and tells the
+    lane; units whose ``outcome`` is set by then are done and the lane has forgotten them.
+    """
+
+    def takes(self, unit: Unit) -> bool:
+        """Return whether the unit is of the lane's kind."""
+        ...
+
+    def join(self, unit: Unit) -> None:
+        """Take a unit in; one that was parked before goes on or starts again."""
+        ...
+
+    def leave(self, unit: Unit) -> None:
+        """Forget a unit, wherever it stands, and free what it holds."""
+        ...
+
+    def turns(self) -> Sequence[Turn]:
+        """Return what is to run in this round."""
+        ...
+
+    def settle(self) -> Sequence[Unit]:
+        """Look at the turns after the round; return the units that are done."""
+        ...
