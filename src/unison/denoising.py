@@ -1,12 +1,15 @@
 """How do a network's logits become the belief that decoding reads, row by row?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from unison.models import Network, TransformerConfig, View
+from unison.models.network import Call, answers
 from unison.process import Absorbing, Process, Sequential
 from unison.types import Belief, Focus, Mask, Time, Tokens
 
@@ -41,7 +44,12 @@ class RowDenoiser:
     ) -> Belief:
         """Return the belief everywhere, or what the network itself says at ``focus``."""
         view = None if focus is None else View(read=focus.positions, block=focus.block)
-        answers = [self._group(rows, xt, t, view, earlier) for rows in _groups(len(xt), xt.device)]
+        asked = [self._asked(rows, xt, t, view, earlier) for rows in _groups(len(xt), xt.device)]
+        if view is None:
+            answers = evaluated(self.network, self.process, asked)
+            answers = [F.pad(one, (0, 0, 0, xt.shape[1] - one.shape[1])) for one in answers]
+        else:
+            answers = answered(self.network, self.process, asked)
         whole = answers[0] if len(answers) == 1 else torch.cat(answers)  # cat copies even one
         return whole[: len(xt)]
 
@@ -65,16 +73,20 @@ class RowDenoiser:
                 "this checkpoint answers about a position at the one before it, where no shadow "
                 "stands; use a revision without shadows."
             )
+        groups = _groups(len(xt), xt.device)
+        asked = [self._shadows(rows, self.process.mask_id, (xt, t), focus) for rows in groups]
+        answers = evaluated(self.network, self.process, [question for question, _ in asked])
         pairs = [
-            self._shadows(rows, self.process.mask_id, (xt, t), focus)
-            for rows in _groups(len(xt), xt.device)
+            _seen_and_unseen(answer, copies)
+            for answer, (_, copies) in zip(answers, asked, strict=True)
         ]
         seen, unseen = (torch.cat(part)[: len(xt)] for part in zip(*pairs, strict=True))
         return seen, unseen
 
     def _shadows(
         self, rows: Tensor, mask_id: int, noisy: tuple[Tensor, Tensor], focus: Focus
-    ) -> tuple[Tensor, Tensor]:
+    ) -> "tuple[Question, Tensor | None]":
+        """Return what to ask of a group, and the number of each place among distinct ones."""
         xt, t = noisy
         valid = None if self.valid is None else self.valid[rows]
         length, valid = _trimmed(xt.shape[1], valid)
@@ -87,38 +99,59 @@ class RowDenoiser:
             valid = torch.cat([valid, torch.ones_like(places, dtype=torch.bool)], dim=1)
         view = _shadowed(self.network.config, length, places)._replace(block=focus.block[rows])
         inputs = torch.cat([xt[rows, :length], masks], dim=1), t[rows]
-        answer = evaluate(self.network, self.process, inputs, valid, view)
-        seen, unseen = answer.split(places.shape[1], dim=1)
-        return (seen, unseen) if copies is None else (seen[:, copies], unseen[:, copies])
+        return Question(inputs, valid, view), copies
 
-    def _group(
+    def _asked(
         self, rows: Tensor, xt: Tokens, t: Time, view: View | None, earlier: Tensor | None
-    ) -> Tensor:
+    ) -> "Question":
         valid = None if self.valid is None else self.valid[rows]
         length, valid = _trimmed(xt.shape[1], valid)
         noisy = xt[rows, :length], t[rows]
         known = None if earlier is None else earlier[rows]
-        if view is None:
-            answer = evaluate(self.network, self.process, noisy, valid, None, known)
-            return F.pad(answer, (0, 0, 0, xt.shape[1] - length))
-        return answered(self.network, self.process, noisy, valid, view_of(view, rows), known)
+        return Question(noisy, valid, None if view is None else view_of(view, rows), known)
 
 
-def answered(
-    network: Network,
-    process: Process,
-    noisy: tuple[Tokens, Time],
-    valid: Mask | None,
-    view: View,
-    earlier: Belief | None,
-) -> Belief:
-    """Return ``evaluate`` of one group of rows; a CPU's one row answers at no position twice."""
-    if view.read is None or view.read.is_cuda:
-        return evaluate(network, process, noisy, valid, view, earlier)
-    read, copies, place = _distinct(view.read[0])
-    earlier = None if earlier is None else earlier[:, place]
-    once = view._replace(read=read[None])
-    return evaluate(network, process, noisy, valid, once, earlier)[:, copies]
+def _seen_and_unseen(answer: Tensor, copies: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the answers of tokens and those of their shadows, repeated where places were."""
+    seen, unseen = answer.split(answer.shape[1] // 2, dim=1)
+    return (seen, unseen) if copies is None else (seen[:, copies], unseen[:, copies])
+
+
+class Question(NamedTuple):
+    """What is asked about a group of rows.
+
+    Attributes:
+        noisy: x_t and its time.
+        valid: False at padding.
+        view: What is computed and read; without ``read`` the answer is p(x_0 | x_t) of the whole
+            canvas, with it what the network itself says at those positions.
+        earlier: An earlier belief at the positions read.
+    """
+
+    noisy: tuple[Tokens, Time]
+    valid: Mask | None = None
+    view: View | None = None
+    earlier: Belief | None = None
+
+
+def answered(network: Network, process: Process, asked: Sequence[Question]) -> list[Belief]:
+    """Return ``evaluated`` questions that read; a CPU's one row answers at no position twice."""
+    once, copies = [], []
+    for question in asked:
+        view = cast(View, question.view)
+        if view.read is None or view.read.is_cuda:
+            once.append(question)
+            copies.append(None)
+            continue
+        read, number, place = _distinct(view.read[0])
+        earlier = None if question.earlier is None else question.earlier[:, place]
+        once.append(question._replace(view=view._replace(read=read[None]), earlier=earlier))
+        copies.append(number)
+    answers = evaluated(network, process, once)
+    return [
+        answer if number is None else answer[:, number]
+        for answer, number in zip(answers, copies, strict=True)
+    ]
 
 
 def _shadowed(config: TransformerConfig, length: int, places: Tensor) -> View:
@@ -183,6 +216,25 @@ def _groups(rows: int, device: torch.device) -> tuple[Tensor, ...]:
 
 
 @torch.no_grad()
+def evaluated(network: Network, process: Process, asked: Sequence[Question]) -> list[Belief]:
+    """Return the answer to each question; a network that likes to hears them together.
+
+    Args:
+        network: Answers.
+        process: What it undoes.
+        asked: Each is evaluated on exactly its rows.
+    """
+    device = asked[0].noisy[0].device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        logits = _logits(network, [_call(process, question) for question in asked])
+    return [
+        process.log_x0(said, question.noisy[0])
+        if question.view is None or question.view.read is None
+        else process.belief(said)
+        for said, question in zip(logits, asked, strict=True)
+    ]
+
+
 def evaluate(
     network: Network,
     process: Process,
@@ -191,42 +243,41 @@ def evaluate(
     view: View | None = None,
     earlier: Belief | None = None,
 ) -> Belief:
-    """Return one evaluation of exactly these rows.
+    """Return one evaluation of exactly these rows; arguments as in ``Question``."""
+    return evaluated(network, process, [Question(noisy, valid, view, earlier)])[0]
 
-    Args:
-        network: Answers.
-        process: What it undoes.
-        noisy: x_t and its time.
-        valid: False at padding.
-        view: What is computed and read; without ``read`` the answer is p(x_0 | x_t) of the whole
-            canvas, with it what the network itself says at those positions.
-        earlier: An earlier belief at the positions read.
-    """
-    xt, t = noisy
+
+def _call(process: Process, question: Question) -> Call:
+    xt, t = question.noisy
     if isinstance(process, Sequential):
         inputs, sigma = process.shifted(xt), t.float()
     else:
         inputs, sigma = xt, -process.schedule.alpha(t.double()).log().float()
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.is_cuda):
-        logits = _logits(network, inputs, sigma, valid, view, earlier)
-    if view is None or view.read is None:
-        return process.log_x0(logits, xt)
-    return process.belief(logits)
+    return Call(inputs, sigma, question.valid, question.earlier, question.view)
 
 
-def _logits(  # what a network takes
-    network: Network,
-    inputs: Tokens,
-    sigma: Time,
-    valid: Mask | None,
-    view: View | None,
-    earlier: Belief | None,
-) -> Tensor:
+def _logits(network: Network, calls: Sequence[Call]) -> list[Tensor]:
+    """Return the answers; a self-conditioned network without an earlier belief is asked twice."""
     if not network.config.self_conditioning:
-        return network(inputs, sigma, valid, None, view)
-    if earlier is not None:
-        known = None if view is None else view._replace(known=view.read)
-        return network(inputs, sigma, valid, earlier.exp(), known)
-    first = network(inputs, sigma, valid, None, None if view is None else view._replace(read=None))
-    told = view if view is None else view._replace(known=view.compute)
-    return network(inputs, sigma, valid, first.float().softmax(-1), told)
+        return answers(network, [call._replace(earlier=None) for call in calls])
+    unread = [i for i, call in enumerate(calls) if call.earlier is None]
+    firsts = answers(network, [_first(calls[i]) for i in unread]) if unread else []
+    told = [_told(call) for call in calls]
+    for i, first in zip(unread, firsts, strict=True):
+        view = calls[i].view
+        known = None if view is None else view._replace(known=view.compute)
+        told[i] = calls[i]._replace(earlier=first.float().softmax(-1), view=known)
+    return answers(network, told)
+
+
+def _first(call: Call) -> Call:
+    """Return the call whose answer a self-conditioned network then reads."""
+    return call._replace(view=None if call.view is None else call.view._replace(read=None))
+
+
+def _told(call: Call) -> Call:
+    """Return the call with its earlier belief as probabilities."""
+    if call.earlier is None:
+        return call
+    known = None if call.view is None else call.view._replace(known=call.view.read)
+    return call._replace(earlier=call.earlier.exp(), view=known)

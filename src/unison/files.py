@@ -30,10 +30,16 @@ class NotWrittenError(OSError):
         self.strerror = reason
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], mode: int = 0o644) -> None:
     """Let ``write`` fill a file in a temporary folder, sync it, then rename it over ``path``.
 
-    A folder, because some writers make temporary files of their own beside the one they fill.
+    A folder, because some writers make temporary files of their own beside the one they fill;
+    nobody else may look into it.
+
+    Args:
+        path: The file.
+        write: Fills a file it is given.
+        mode: Who may do what with it.
 
     Raises:
         NotWrittenError: ``path`` is as it was and the temporary folder is gone.
@@ -43,7 +49,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             temporary = Path(folder) / path.name
             write(temporary)
             sync(temporary)
-            temporary.chmod(0o644)
+            temporary.chmod(mode)
             temporary.replace(path)
     except OSError as error:
         raise NotWrittenError(path, error) from error
@@ -102,9 +108,9 @@ def sweep(folder: Path) -> None:
         _bring_back(aside)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
     """Write UTF-8 text atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"), mode)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -112,9 +118,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, mode: int = 0o644) -> None:
     """Write one JSON document atomically, keys in their order, ending in a newline."""
-    write_text(path, to_json(content, indent=2) + "\n")
+    write_text(path, to_json(content, indent=2) + "\n", mode)
 
 
 def to_json(content: Any, indent: int | None = None) -> str:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from caching import NETWORKS, VOCAB
 
-from unison.denoising import evaluate
+from unison.denoising import evaluated
 from unison.engine import CACHES, CachedDenoiser, grouping
 from unison.engine import cached as make
 from unison.models import KeyValues, Transformer
@@ -185,7 +185,7 @@ def test_groups_of_rows_answer_as_rows_by_themselves(name, monkeypatch):
         ]  # the same number of positions in every row
 
     alone = answers()
-    monkeypatch.setattr("unison.engine.denoiser.answered", evaluate)
+    monkeypatch.setattr("unison.engine.denoiser.answered", evaluated)
     monkeypatch.setattr(grouping, "_STRIDE", 2)
     monkeypatch.setattr(
         grouping, "alone", lambda computed, lengths: grouping.alike(computed, lengths, LENGTH)

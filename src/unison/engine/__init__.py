@@ -12,6 +12,7 @@ from unison.engine.free import Free
 from unison.engine.none import Uncached
 from unison.engine.policy import Policy, Standing
 from unison.engine.prefix import Prefix
+from unison.engine.prefixes import Prefixes
 from unison.engine.skipping import SkippingDenoiser
 from unison.engine.tally import Tally
 from unison.engine.unchanged import Unchanged
@@ -33,7 +34,11 @@ CACHES: dict[str, type[Policy]] = {
 
 
 def cached(
-    network: Network, process: Process, policy: Policy, valid: Mask | None = None
+    network: Network,
+    process: Process,
+    policy: Policy,
+    valid: Mask | None = None,
+    prefixes: Prefixes | None = None,
 ) -> Denoiser:
     """Return the denoiser of one batch, to be called step after step; make one for each batch.
 
@@ -42,6 +47,8 @@ def cached(
         process: What the network was trained to undo.
         policy: Which positions are computed.
         valid: False at padding; ``None`` if there is none.
+        prefixes: Beginnings of texts shared with other batches of the network, for policies that
+            never differ from no cache; others leave it aside. ``None`` for none.
 
     Raises:
         ValueError: The policy cannot serve the network; ``check`` also asks about the strategy.
@@ -53,7 +60,8 @@ def cached(
         raise ValueError(reason)
     if isinstance(policy, Unchanged):
         return SkippingDenoiser(RowDenoiser(network, process, valid), policy)
-    return CachedDenoiser(network, process, policy, valid)
+    shared = prefixes if policy.exact_under_revision else None
+    return CachedDenoiser(network, process, policy, valid, shared)
 
 
 __all__ = [

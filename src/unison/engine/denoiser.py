@@ -1,18 +1,22 @@
 """How does a network answer when most of its positions are remembered?"""
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from unison.denoising import answered
-from unison.engine import grouping, state
+from unison.denoising import Question, answered, evaluated
+from unison.engine import grouping, prefixes, state
 from unison.engine.grouping import Group
 from unison.engine.policy import Policy
+from unison.engine.prefixes import Prefixes
 from unison.engine.state import State
 from unison.engine.tally import Tally
-from unison.models import Network, View, remember
-from unison.process import Process
+from unison.models import KeyValues, Network, View, remember
+from unison.process import Process, Sequential
 from unison.types import Belief, Focus, Mask, Time, Tokens
 
 
@@ -30,12 +34,24 @@ class CachedDenoiser:
         policy: Which positions are computed.
         valid: False at padding, which is never computed; ``None`` if there is none.
         tally: What was computed so far, shared with the denoisers ``keep`` makes.
+        prefixes: Beginnings of texts shared with other batches of the network; ``None`` for none.
     """
 
     def __init__(
-        self, network: Network, process: Process, policy: Policy, valid: Mask | None = None
+        self,
+        network: Network,
+        process: Process,
+        policy: Policy,
+        valid: Mask | None = None,
+        prefixes: Prefixes | None = None,
     ) -> None:
+        if prefixes is not None and not policy.exact_under_revision:
+            raise ValueError(
+                f"shared prefixes go with a cache that never differs from none, and "
+                f"{type(policy).__name__} does; use cache 'exact'."
+            )
         self.network, self.process, self.policy, self.valid = network, process, policy, valid
+        self.prefixes = prefixes
         self.tally = Tally()
         self._state: State | None = None
         self._names: list[int] | None = None  # of the rows, in the first batch
@@ -43,12 +59,36 @@ class CachedDenoiser:
     def keep(self, rows: Int[Tensor, " R"]) -> "CachedDenoiser":
         """Return a denoiser of some of the rows, by number, with its own copy of the memory."""
         valid = None if self.valid is None else self.valid[rows]
-        kept = CachedDenoiser(self.network, self.process, self.policy, valid)
+        kept = CachedDenoiser(self.network, self.process, self.policy, valid, self.prefixes)
         numbers = rows.tolist()
         kept.tally = self.tally
         kept._names = numbers if self._names is None else [self._names[row] for row in numbers]
         kept._state = None if self._state is None else self._state.keep(rows)
         return kept
+
+    def joined(
+        self,
+        parts: "Sequence[CachedDenoiser]",
+        canvases: Sequence[Tokens],
+        valid: Mask | None,
+        length: int,
+    ) -> "CachedDenoiser":
+        """Return the denoiser of the rows of several, itself among them, with what they remember.
+
+        Args:
+            parts: Of the same network and policy.
+            canvases: What each would be asked about next.
+            valid: Of the rows together.
+            length: Canvas positions they have then.
+        """
+        whole = CachedDenoiser(self.network, self.process, self.policy, valid, self.prefixes)
+        if any(part._state is not None for part in parts):
+            states = [
+                part._before(tokens).stretched(length)
+                for part, tokens in zip(parts, canvases, strict=True)
+            ]
+            whole._state = state.stacked(states)
+        return whole
 
     def __call__(
         self, xt: Tokens, t: Time, focus: Focus | None = None, earlier: Belief | None = None
@@ -69,8 +109,21 @@ class CachedDenoiser:
         valid = torch.ones_like(now.undecided) if self.valid is None else self.valid
         stale = (self.policy.stale(now) | now.needed) & valid
         groups = self._groups(stale, valid)
-        answers = [self._answer(group, before, stale, (xt, t), focus, earlier) for group in groups]
+        asked = [self._asked(group, before, stale, (xt, t), focus, earlier) for group in groups]
+        ask = evaluated if focus is None else answered
+        answers = ask(self.network, self.process, asked)
+        for group, question in zip(groups, asked, strict=True):
+            memory = cast(KeyValues, cast(View, question.view).memory)
+            grouping.give_back(before.memory, memory, group.rows)
+        if focus is None:
+            answers = [
+                self._everywhere(answer, question, xt)
+                for answer, question in zip(answers, asked, strict=True)
+            ]
+        begins = self._state is None
         self._state = before.after(now, stale, self._told(stale, focus, earlier))
+        if begins and self.prefixes is not None:
+            prefixes.keep(self._state, self.prefixes)
         return grouping.in_order(answers, groups)
 
     def _before(self, xt: Tokens) -> State:
@@ -81,7 +134,7 @@ class CachedDenoiser:
             like = like.new_empty(0, dtype=torch.bfloat16 if xt.is_cuda else like.dtype)
             rows, length = xt.shape
             memory = remember(self.network.config, rows, length, like)
-            return state.first(memory, self.process.settled(xt))
+            return self._seeded(state.first(memory, self.process.settled(xt)), xt)
         if self._state.seen.shape != xt.shape:
             raise ValueError(
                 f"this denoiser remembers a batch of shape {tuple(self._state.seen.shape)} and "
@@ -89,6 +142,13 @@ class CachedDenoiser:
                 "with some of its rows."
             )
         return self._state
+
+    def _seeded(self, before: State, xt: Tokens) -> State:
+        """Return a first state with what the store remembers of each row's beginning."""
+        if self.prefixes is None:
+            return before
+        inputs = self.process.shifted(xt) if isinstance(self.process, Sequential) else xt
+        return prefixes.seeded(before, inputs, self.valid, self.prefixes)
 
     def _groups(self, stale: Mask, valid: Mask) -> list[Group]:
         """Divide the rows and count their work: the one place where the host waits."""
@@ -100,7 +160,7 @@ class CachedDenoiser:
             return grouping.alike(computed, lengths, stale.shape[1])
         return grouping.alone(computed, lengths)
 
-    def _answer(  # what a network takes
+    def _asked(  # what a network takes
         self,
         group: Group,
         before: State,
@@ -108,8 +168,8 @@ class CachedDenoiser:
         noisy: tuple[Tokens, Time],
         focus: Focus | None,
         earlier: Tensor | None,
-    ) -> Tensor:
-        """Return what a group answers, and remember what it computed."""
+    ) -> Question:
+        """Return what a group is asked; it remembers what is computed."""
         rows = torch.tensor(group.rows, device=stale.device)
         xt, t = noisy[0][rows, : group.length], noisy[1][rows]
         compute = None if group.width is None else grouping.gathered(stale[rows], group.width)
@@ -120,13 +180,14 @@ class CachedDenoiser:
             view = View(focus.positions[rows], compute, memory, block=focus.block[rows])
         valid = None if self.valid is None or not xt.is_cuda else self.valid[rows]
         told = None if earlier is None else earlier[rows]
-        answer = answered(self.network, self.process, (xt, t), valid, view, told)
-        grouping.give_back(before.memory, memory, group.rows)
-        if focus is not None:
-            return answer
+        return Question((xt, t), valid, view, told)
+
+    def _everywhere(self, answer: Tensor, question: Question, xt: Tokens) -> Tensor:
+        """Return the belief on the whole canvas."""
+        compute = cast(View, question.view).compute
         if compute is not None:
-            answer = self._spread(answer, compute, xt)
-        return F.pad(answer, (0, 0, 0, stale.shape[1] - group.length))
+            answer = self._spread(answer, compute, question.noisy[0])
+        return F.pad(answer, (0, 0, 0, xt.shape[1] - answer.shape[1]))
 
     def _spread(self, said: Tensor, compute: Tensor, xt: Tensor) -> Tensor:
         """Return the belief everywhere from that at the computed positions: the rest is certain."""

@@ -1,5 +1,6 @@
 """What does a cached denoiser remember of every row between two evaluations?"""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,6 +40,21 @@ class State(NamedTuple):
         memory = KeyValues(*(tuple(part[rows] for part in parts) for parts in self.memory))
         return State(memory, *(part[rows] for part in self[1:]))  # pyright: ignore
 
+    def stretched(self, length: int) -> "State":
+        """Return the same rows on a longer canvas, whose new places are padding."""
+        more = length - self.seen.shape[1]
+        if not more:
+            return self
+        memory = KeyValues(
+            *(tuple(F.pad(part, (0, 0, 0, more)) for part in parts) for parts in self.memory)
+        )
+        return self._replace(
+            memory=memory,
+            seen=F.pad(self.seen, (0, more), value=-1),
+            told=F.pad(self.told, (0, more)),
+            prompt=F.pad(self.prompt, (0, more), value=True),
+        )
+
     def after(self, now: Standing, stale: Mask, told: Mask) -> "State":
         """Return the state after an evaluation.
 
@@ -54,6 +70,19 @@ class State(NamedTuple):
             calls=self.calls + 1,
             since=now.since,
         )
+
+
+def stacked(states: Sequence[State]) -> State:
+    """Return the rows of several states of one length as one."""
+    memories = [state.memory for state in states]
+    memory = KeyValues(
+        *(
+            tuple(torch.cat(layer) for layer in zip(*parts, strict=True))
+            for parts in zip(*memories, strict=True)
+        )
+    )
+    rest = zip(*(state[1:] for state in states), strict=True)
+    return State(memory, *(torch.cat(part) for part in rest))  # pyright: ignore
 
 
 def first(memory: KeyValues, decided: Mask) -> State:

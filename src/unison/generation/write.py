@@ -10,6 +10,7 @@ from unison.decode.fitting import Fitting
 from unison.decode.jointly import Jointly
 from unison.decode.temper import Temper
 from unison.engine import Policy, cached
+from unison.engine.prefixes import Prefixes
 from unison.generation import canvases, infilling, settings, speculating
 from unison.generation.canvases import Part, Parts, Row
 from unison.generation.constraining import Covers
@@ -170,17 +171,20 @@ class Beginning(NamedTuple):
     canvas: Canvas
 
 
-def beginning(order: Order, rows: Sequence[Row], streams: Key) -> Beginning:
+def beginning(
+    order: Order, rows: Sequence[Row], streams: Key, prefixes: Prefixes | None = None
+) -> Beginning:
     """Return a batch of canvases, those of the order's texts or ones made from them.
 
     Args:
         order: By a strategy; of its texts come the constraints.
         rows: Canvases, as many as texts under a constraint.
         streams: A random stream for each.
+        prefixes: Beginnings of texts of this network that need not be read again.
     """
     model, strategy = order.model, cast(Strategy, order.how)
     blank = canvases.batch(model, rows, streams)
-    denoise = _denoiser(model, blank, strategy, order.sampling)
+    denoise = _denoiser(order, blank, strategy, prefixes)
     if not any(text.rule for text in order.texts):
         return Beginning(strategy, _tempered(model, denoise, strategy, order.sampling), blank)
     bound = tuple(None if text.rule is None else text.rule.bound() for text in order.texts)
@@ -189,11 +193,14 @@ def beginning(order: Order, rows: Sequence[Row], streams: Key) -> Beginning:
 
 
 def _denoiser(
-    model: LanguageModel, blank: Canvas, strategy: Strategy, sampling: Sampling
+    order: Order, blank: Canvas, strategy: Strategy, prefixes: Prefixes | None
 ) -> Denoiser:
     """Return the model's own belief, guided and cached as asked."""
+    model, sampling = order.model, order.sampling
     policy = settings.policy_of(model, strategy, sampling.cache)
-    denoise, without = (cached(model.network, model.process, policy, blank.valid) for _ in range(2))
+    denoise, without = (
+        cached(model.network, model.process, policy, blank.valid, prefixes) for _ in range(2)
+    )
     if sampling.cfg:  # each remembers its own
         without = guidance.unprompted(without, model.process, blank)
         denoise = guidance.free(denoise, without, sampling.cfg)

@@ -1,6 +1,7 @@
 """Which pieces make a block? Rotary positions, modulation, attention, MLPs."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +17,16 @@ from unison.models.moe import Mixture
 Hidden = Float[Tensor, "B L D"]
 Cond = Float[Tensor, "B C"]
 Heads = Float[Tensor, "B L H E"]
+Split = Float[Tensor, "B H L E"]
+Narrow = Float[Tensor, "B G L E"]
+Past = Float[Tensor, "B G N E"]
 Angles = tuple[Float[Tensor, "*P E2"], Float[Tensor, "*P E2"]]
 AttentionMask = Bool[Tensor, "#B 1 L N"]
+Map = Callable[[Tensor], Tensor]
+Parts = tuple[Tensor, ...]
+
+_ROWS, _ENOUGH = 4, 12  # matrix kernels give a row the same bits in so many rows, and from so many
+_WIDE = 256  # a wider network reads its weights from main memory: a second row would cost time
 
 
 class LayerMemory(NamedTuple):
@@ -87,8 +96,23 @@ def make_norm(config: TransformerConfig) -> nn.Module:
 
 
 def modulate(x: Hidden, shift: Tensor, scale: Tensor) -> Hidden:
-    """Return x (1 + scale) + shift with one shift and scale per row."""
-    return torch.addcmul(shift[:, None], x, 1 + scale[:, None])
+    """Return x (1 + scale) + shift with one shift and scale per row, or per position."""
+    if shift.ndim == 2:
+        shift, scale = shift[:, None], scale[:, None]
+    return torch.addcmul(shift, x, 1 + scale)
+
+
+def steady(function: Map, x: Float[Tensor, "*P D"]) -> Tensor:
+    """Apply a map of single vectors so that a vector's answer is the same beside others.
+
+    On a CPU matrix kernels round a row otherwise where there are few; those are filled up with
+    zeros. A single vector of a wide network is left alone: the kernel for one is much faster.
+    """
+    rows, width = x.numel() // x.shape[-1], x.shape[-1]
+    if rows >= _ENOUGH or rows % _ROWS == 0 or x.is_cuda or (rows == 1 and width > _WIDE):
+        return function(x)
+    filled = F.pad(x.reshape(1, rows, width), (0, 0, 0, -rows % _ROWS))
+    return function(filled)[0, :rows].unflatten(0, x.shape[:-1])
 
 
 class Attention(nn.Module):
@@ -116,21 +140,31 @@ class Attention(nn.Module):
         memory: LayerMemory | None = None,
     ) -> Hidden:
         """Mix positions; ``mask`` is True where a query may look at a key."""
-        qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))
+        queries, keys, values = self.projected(x, angles)
+        if memory is not None:
+            keys, values = recalled(memory, keys, values)
+        return steady(self.out, self.attended(queries, keys, values, mask))
+
+    def projected(self, x: Hidden, angles: Angles | None) -> tuple[Split, Narrow, Narrow]:
+        """Return queries, keys and values of every position, placed."""
+        qkv = steady(self.qkv, x).unflatten(-1, (-1, self.head_dim))
         rotating = self.heads + self.kv_heads
         heads = self._placed(qkv[:, :, :rotating], angles).transpose(1, 2)
-        keys, values = heads[:, self.heads :], qkv[:, :, rotating:].transpose(1, 2)
-        if memory is not None:
-            keys, values = _recalled(memory, keys, values)
-        attended = F.scaled_dot_product_attention(
-            heads[:, : self.heads],
+        return heads[:, : self.heads], heads[:, self.heads :], qkv[:, :, rotating:].transpose(1, 2)
+
+    def attended(
+        self, queries: Split, keys: Past, values: Past, mask: AttentionMask | None
+    ) -> Hidden:
+        """Return what every query finds among the values, before the output projection."""
+        found = F.scaled_dot_product_attention(
+            queries,
             keys,
             values,
             attn_mask=mask,
             is_causal=self.causal and mask is None,
             enable_gqa=self.kv_heads != self.heads,
         )
-        return self.out(attended.transpose(1, 2).flatten(2))
+        return found.transpose(1, 2).flatten(2)
 
     def _placed(self, heads: Heads, angles: Angles | None) -> Heads:
         """Return queries and keys, normalised and rotated where the model does so."""
@@ -155,7 +189,8 @@ class TimeEmbedding(nn.Module):
         k = torch.arange(self.frequencies, device=sigma.device) / self.frequencies
         angle = sigma.float()[:, None] * torch.exp(-math.log(10_000.0) * k)
         waves = torch.cat([angle.cos(), angle.sin()], dim=-1)
-        return F.silu(self.mlp(waves.to(next(self.mlp.parameters()).dtype)))
+        waves = waves.to(next(self.mlp.parameters()).dtype)
+        return steady(lambda some: F.silu(self.mlp(some)), waves)
 
 
 class ScalarHead(nn.Module):
@@ -207,18 +242,32 @@ class Block(nn.Module):
         memory: LayerMemory | None = None,
     ) -> Hidden:
         """Return the residual stream after this block."""
-        if self.modulation is None or cond is None:
-            x = self.attention_norm(h)
-            h = h + self.dropout(self.attention(x, angles, mask, memory))
-            return h + self.dropout(self.mlp(self.mlp_norm(h)))
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(cond).chunk(6, -1)
-        x = modulate(self.attention_norm(h), shift_a, scale_a)
-        h = torch.addcmul(h, gate_a[:, None], self.dropout(self.attention(x, angles, mask, memory)))
-        x = modulate(self.mlp_norm(h), shift_m, scale_m)
-        return torch.addcmul(h, gate_m[:, None], self.dropout(self.mlp(x)))
+        parts = None
+        if self.modulation is not None and cond is not None:
+            parts = tuple(steady(self.modulation, cond)[:, None].chunk(6, -1))
+        return around(self, h, parts, lambda x: self.attention(x, angles, mask, memory))
 
 
-def _recalled(memory: LayerMemory, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def around(block: Any, h: Hidden, parts: Parts | None, attention: Map) -> Hidden:
+    """Return the residual stream after a block whose attention is given.
+
+    Args:
+        block: A ``Block``, or what has its parts.
+        h: The stream before it.
+        parts: Shift, scale and gate of the attention, then of the MLP, one per row or position.
+        attention: From normed positions to what is added.
+    """
+    if parts is None:
+        h = h + block.dropout(attention(block.attention_norm(h)))
+        return h + block.dropout(steady(block.mlp, block.mlp_norm(h)))
+    shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
+    x = modulate(block.attention_norm(h), shift_a, scale_a)
+    h = torch.addcmul(h, gate_a, block.dropout(attention(x)))
+    x = modulate(block.mlp_norm(h), shift_m, scale_m)
+    return torch.addcmul(h, gate_m, block.dropout(steady(block.mlp, x)))
+
+
+def recalled(memory: LayerMemory, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """Write fresh keys and values into the memory; return all of it."""
     for room, fresh in ((memory.keys, keys), (memory.values, values)):
         if memory.compute is None:

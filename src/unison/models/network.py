@@ -1,7 +1,7 @@
 """What does every network offer, ours or a wrapped one?"""
 
-from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -39,6 +39,32 @@ class Network(Protocol):
     def state_dict(self) -> dict[str, Any]:
         """Return the weights by name."""
         ...
+
+
+class Call(NamedTuple):
+    """One evaluation of a network; fields as it takes them."""
+
+    inputs: Tokens | SoftTokens
+    sigma: Time
+    valid: Mask | None = None
+    earlier: Float[Tensor, "B K V"] | None = None
+    view: View | None = None
+
+
+@runtime_checkable
+class Together(Protocol):
+    """A network that would rather hear several questions at once."""
+
+    def together(self, calls: Sequence[Call]) -> list[Tensor]:
+        """Return what it answers to each call, to the last bit as if asked alone."""
+        ...
+
+
+def answers(network: Network, calls: Sequence[Call]) -> list[Tensor]:
+    """Return what a network answers to several calls, asked as it likes best."""
+    if isinstance(network, Together):
+        return network.together(calls)
+    return [network(*call) for call in calls]
 
 
 @runtime_checkable

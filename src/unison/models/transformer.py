@@ -126,19 +126,19 @@ class Transformer(nn.Module):
         length = h.shape[1]
         place = torch.arange(length, device=h.device) if view.positions is None else view.positions
         if self.places is not None:
-            h = h + self._placed(place)
+            h = h + self.placed(place)
         if self.earlier is not None and earlier is not None:
-            h = h + self._recalled(earlier, h, view.known)
+            h = h + self.told(earlier, h, view.known)
         mask = sight.mask(self.config, place, valid, view)
         if view.compute is not None:
             h, place = sight.at(h, view.compute), sight.at(place, view.compute)
-        cond = None if self.time is None else self.time(self._level(sigma))
+        cond = None if self.time is None else self.time(self.level(sigma))
         angles = layers.angles(place, self.config) if self.places is None else None
         for layer, block in enumerate(self.blocks):
             h = block(h, cond, angles, mask, sight.memory(view, layer, length))
         h = self.norm(sight.outputs(h, length, self.config.shifted, view))
         if self.modulation is not None and cond is not None:
-            h = layers.modulate(h, *self.modulation(cond).chunk(2, dim=-1))
+            h = layers.modulate(h, *layers.steady(self.modulation, cond).chunk(2, dim=-1))
         return h
 
     def _features(self, frozen: bool, *inputs: Any) -> Hidden:
@@ -152,26 +152,33 @@ class Transformer(nn.Module):
         with torch.autocast(h.device.type, enabled=False):  # sums over a text: 8 bits are too few
             return self.pooled(h.to(weights.dtype), valid)
 
-    def _level(self, sigma: Time) -> Time:
+    def level(self, sigma: Time) -> Time:
+        """Return the noise level that the time embedding reads."""
         return torch.zeros_like(sigma) if self.config.time_zeroed else sigma
 
     def logits(self, h: Hidden) -> Float[Tensor, "B L V"]:
         """Return what the output layer answers to what ``features`` returns."""
-        if self.head is None:
-            return h @ self.embed.weight[: self.config.vocab_size].T
-        return self.head(h)
+        return layers.steady(self._unembed if self.head is None else self.head, h)
 
-    def _recalled(self, earlier: Tensor, h: Hidden, known: Tensor | None) -> Hidden:
+    def _unembed(self, h: Hidden) -> Tensor:
+        return h @ self.embed.weight[: self.config.vocab_size].T
+
+    def told(self, earlier: Tensor, h: Hidden, known: Tensor | None) -> Hidden:
         """Return what an earlier belief adds to the inputs it speaks of."""
         words = self.embed.weight[: self.config.vocab_size]
         said = earlier @ words if earlier.is_floating_point() else words[earlier]
-        told = self.earlier(said)  # pyright: ignore[reportOptionalCall]
+        told = layers.steady(self.earlier, said)  # pyright: ignore[reportArgumentType]
         if known is None:
             return told
         where = known[..., None].expand(-1, -1, h.shape[-1])
         return torch.zeros_like(h).scatter(1, where, told.to(h.dtype))
 
-    def _placed(self, place: Tensor) -> Tensor:
+    def placed(self, place: Tensor) -> Tensor:
+        """Return the learned embedding of places.
+
+        Raises:
+            ValueError: There are more than were learned.
+        """
         if place.ndim == 1 and len(place) > self.config.max_length:
             raise ValueError(
                 f"the canvas has {len(place)} positions and this model learned "

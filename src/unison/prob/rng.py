@@ -31,10 +31,17 @@ class Key(NamedTuple):
     Attributes:
         seed: Row seeds. Two rows with equal seeds see equal noise.
         step: Decoding or training step, part of every draw's name.
+        steps: The step of each row instead, where rows stand at different ones.
     """
 
     seed: Int[Tensor, " B"]
     step: int = 0
+    steps: Int[Tensor, " B"] | None = None
+
+    @property
+    def place(self) -> int | Float[Tensor, " B"]:
+        """The step, or that of each row, float64: what formulas are about."""
+        return self.step if self.steps is None else self.steps.double()
 
     def at(self, step: int) -> "Key":
         """Return the same streams at another step."""
@@ -91,7 +98,9 @@ def uniform_step(
 
 def _pair(key: Key, site: int, pair: Tensor) -> tuple[Tensor, Tensor]:
     """Return the uniforms of positions 2 ``pair`` and 2 ``pair`` + 1."""
-    return _words(key.seed, torch.tensor(key.step, device=key.seed.device), site, pair)
+    device = key.seed.device
+    step = torch.tensor(key.step, device=device) if key.steps is None else key.steps[:, None]
+    return _words(key.seed, step, site, pair)
 
 
 def _words(seed: Tensor, step: Tensor, site: int, pair: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ class Hosted:
         load: Loads it anew, for a hot reload; ``None`` where it was made in memory.
         created: Unix time at which it was loaded.
         version: How often it was loaded.
+        source: Its checkpoint, whose chat template is read; ``None`` where it has none.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Hosted:
     load: Load | None = None
     created: int = field(default_factory=lambda: int(time.time()))
     version: int = 1
+    source: str | None = None
 
 
 class Service:

@@ -1,5 +1,6 @@
 """Plain autoregressive sampling: decide the leftmost open position of every row."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,6 +37,14 @@ class LeftToRight:
 
     eos_ids: tuple[int, ...] = ()
     stop_at_end: bool = False
+
+    @property
+    def apart(self) -> bool:
+        """Whether rows may stand at different steps: they may."""
+        return True
+
+    def joined(self, process: Sequential, canvases: Sequence[Canvas]) -> None:
+        """Return no memory: it has none."""
 
     def budget(self, length: int) -> int:
         """Return the number of positions."""

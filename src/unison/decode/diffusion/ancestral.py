@@ -1,5 +1,6 @@
 """Ancestral sampling: follow the reverse chain on a uniform time grid."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -40,6 +41,14 @@ class Ancestral:
         if self.last not in ("draw", "mode"):
             raise ValueError(f"last must be draw or mode, got {self.last!r}.")
 
+    @property
+    def apart(self) -> bool:
+        """Whether rows may stand at different steps: unless their last update is another."""
+        return self.last == "draw"
+
+    def joined(self, process: Absorbing | Uniform, canvases: Sequence[Canvas]) -> None:
+        """Return no memory: it has none."""
+
     def budget(self, length: int) -> int:
         """Return N."""
         return self.steps
@@ -49,10 +58,11 @@ class Ancestral:
     ) -> tuple[Canvas, StepInfo]:
         """Draw x_s from the posterior at every position at once."""
         xt = canvas.tokens
-        t, s = 1 - key.step / self.steps, 1 - (key.step + 1) / self.steps
+        step = key.place
+        t, s = 1 - step / self.steps, 1 - (step + 1) / self.steps
         alphas = grid.survival(process, s, xt), grid.survival(process, t, xt)
-        last = key.step + 1 >= self.steps
-        mode = last and self.last == "mode"
+        last = step + 1 >= self.steps
+        mode = self.last == "mode" and bool(last)
         log_x0 = (likeliest(denoise) if mode else denoise)(xt, grid.per_row(t, xt))
         if mode:
             xs = process.log_posterior(xt, log_x0, *alphas).argmax(-1)

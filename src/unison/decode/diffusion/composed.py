@@ -1,5 +1,6 @@
 """A strategy made of parts: order, select, revise, stop and temper, each chosen by itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -29,7 +30,7 @@ from unison.decode.sight import (
     Verdict,
     certainty,
 )
-from unison.decode.situation import Look, Memory, Situation, looked_back, situated
+from unison.decode.situation import Look, Memory, Situation, joined, looked_back, situated
 from unison.decode.stop import Committed
 from unison.decode.temper import Temper
 from unison.prob.rng import Key
@@ -104,6 +105,15 @@ class Composed:
         reason = refusal(self)
         if reason is not None:
             raise ValueError(reason)
+
+    @property
+    def apart(self) -> bool:
+        """Whether rows may stand at different steps: they may."""
+        return True
+
+    def joined(self, process: Absorbing | Uniform, canvases: Sequence[Canvas]) -> Memory | None:
+        """Return the memory of several batches as one."""
+        return joined(self, process, canvases)
 
     def budget(self, length: int) -> int:
         """Return the largest number of steps."""
@@ -220,7 +230,7 @@ class Composed:
             judged.argmax(-1) if voice.likeliest is None else voice.likeliest,
             now.due,
             now.left,
-            key.step / now.steps.clamp(min=1).double(),
+            key.place / now.steps.clamp(min=1).double(),
             now.memory.block_step,
             now.division.size,
             key,

@@ -11,10 +11,13 @@ from typing import NamedTuple
 import torch
 
 from unison.serve.batching import account
-from unison.serve.batching.hub import Call, Hub, one_by_one
+from unison.serve.batching.cohorts import CohortLane
+from unison.serve.batching.hub import Asked, Hub, by_network
 from unison.serve.batching.queueing import FairQueue, Waiting
+from unison.serve.batching.remembering import Remembered
 from unison.serve.batching.tasks import TaskLane
 from unison.serve.batching.telling import Teller
+from unison.serve.batching.tokens import TokenLane
 from unison.serve.batching.unit import Lane, Unit
 from unison.serve.batching.work import (
     Answered,
@@ -41,17 +44,21 @@ class Limits:
         waiting: Pieces of work that may wait; more are refused.
         memory: Bytes for running work, weights aside; ``None`` for no limit.
         preempt: Whether work of a higher priority may interrupt.
+        prefixes: Bytes of keys and values of prompts remembered for later requests; 0 for none.
     """
 
     rows: int = 64
     waiting: int = 256
     memory: int | None = None
     preempt: bool = True
+    prefixes: int = 256 << 20
 
     def __post_init__(self) -> None:
         for name in ("rows", "waiting"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.prefixes < 0:
+            raise ValueError(f"prefixes must be at least 0 bytes, got {self.prefixes}.")
         if self.memory is not None and self.memory < 1:
             raise ValueError(f"memory must be at least 1 byte, got {self.memory}.")
 
@@ -90,7 +97,6 @@ class Engine:
 
     Args:
         limits: What it takes on.
-        lanes: Ways to run units, the first that takes one runs it; from a hub to them.
         evaluate: From calls of networks to their answers.
         clock: Seconds.
     """
@@ -98,13 +104,17 @@ class Engine:
     def __init__(
         self,
         limits: Limits | None = None,
-        lanes: Callable[[Hub], Sequence[Lane]] | None = None,
-        evaluate: Callable[[Sequence[Call]], list[torch.Tensor]] = one_by_one,
+        evaluate: Callable[[Sequence[Asked]], list[torch.Tensor]] = by_network,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = Limits() if limits is None else limits
         self._hub = Hub(evaluate)
-        self._lanes = [TaskLane(self._hub)] if lanes is None else list(lanes(self._hub))
+        self._remembered = Remembered(self.limits.prefixes)
+        self._lanes: list[Lane] = [  # the first that takes a unit runs it
+            TokenLane(self._remembered, self.limits.rows),
+            CohortLane(self._hub, self._remembered),
+            TaskLane(self._hub),
+        ]
         self._clock = clock
         self._said: queue.SimpleQueue[_Running | _Cancel] = queue.SimpleQueue()
         self._queue: FairQueue[Unit] = FairQueue()
@@ -117,14 +127,13 @@ class Engine:
         self._busy = 0.0
         self._admitted = threading.Lock()
         self._taken = 0
-        self._state = "new"
+        self._state = "serving"
         self._idle = threading.Event()
         self._idle.set()
         self._thread = threading.Thread(target=self._loop, name="unison-engine", daemon=True)
 
     def start(self) -> "Engine":
-        """Begin to serve; return itself."""
-        self._state = "serving"
+        """Begin to run rounds in a thread; return itself."""
         self._thread.start()
         return self
 
@@ -148,8 +157,8 @@ class Engine:
                 )
             self._taken += 1
             self._idle.clear()
-        one = _Running(next(self._tickets), work, tell, self._clock())
-        self._said.put(one)
+            one = _Running(next(self._tickets), work, tell, self._clock())
+            self._said.put(one)
         return one.ticket
 
     def cancel(self, ticket: int) -> None:
@@ -168,8 +177,8 @@ class Engine:
     def close(self) -> None:
         """Stop at once: what is not done fails."""
         with self._admitted:
-            began, self._state = self._state != "new", "closed"
-        if began and self._thread is not threading.current_thread():
+            self._state = "closed"
+        if self._thread.is_alive():
             self._said.put(_Cancel(-1))  # wakes the thread
             self._thread.join()
 
@@ -177,6 +186,11 @@ class Engine:
     def alive(self) -> bool:
         """Whether the thread serves."""
         return self._thread.is_alive() and self._state == "serving"
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to do."""
+        return self._taken > 0
 
     def stats(self) -> Stats:
         """Return what it does and has done; from any thread, a moment old."""
@@ -189,7 +203,10 @@ class Engine:
             evaluations=self._hub.evaluations,
             batch=rows,
             model_seconds=self._hub.model_seconds,
+            step_seconds=self._hub.turn_seconds - self._hub.own_seconds,
             busy_seconds=self._busy,
+            prefix_hits=self._remembered.found,
+            prefix_misses=self._remembered.asked - self._remembered.found,
             **self._count,
         )
 
@@ -197,30 +214,41 @@ class Engine:
         return sum(unit.memory for unit in list(self._running))
 
     def _loop(self) -> None:
-        torch.set_grad_enabled(False)
         try:
             while self._state != "closed":
-                self._listen()
-                self._drop_late()
-                self._admit()
-                if self._running:
-                    began = time.perf_counter()
-                    self._round()
-                    self._busy += time.perf_counter() - began
+                self.round(wait=_IDLE)
         finally:
-            self._state = "closed"
+            with self._admitted:  # after this nothing comes in
+                self._state = "closed"
+            self._listen(0.0)
             for ticket in list(self._works):
                 self._end(ticket, Failed(InterruptedError("the server went down.")))
 
-    def _listen(self) -> None:
-        """Take in what was said since the last round; wait for something where nothing runs."""
-        wait = not self._running
+    @torch.no_grad()
+    def round(self, wait: float = 0.0) -> None:
+        """Let everything that runs take a step, and what waits begin where there is room.
+
+        For who drives the engine without a thread.
+
+        Args:
+            wait: Seconds to wait for work where there is none.
+        """
+        self._listen(0.0 if self._running else wait)
+        self._drop_late()
+        self._admit()
+        if self._running:
+            began = time.perf_counter()
+            self._advance()
+            self._busy += time.perf_counter() - began
+
+    def _listen(self, wait: float) -> None:
+        """Take in what was said since the last round."""
         while True:
             try:
-                said = self._said.get(wait, _IDLE) if wait else self._said.get_nowait()
+                said = self._said.get(wait > 0, wait or None)
             except queue.Empty:
                 return
-            wait = False
+            wait = 0.0
             if isinstance(said, _Cancel):
                 if said.ticket in self._works:
                     self._count["cancelled"] += 1
@@ -324,7 +352,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001  # whatever it is, it is this work's alone
             self._end(unit.ticket, Failed(error))
 
-    def _round(self) -> None:
+    def _advance(self) -> None:
         self._hub.round([turn for lane in self._lanes for turn in lane.turns()])
         self._count["steps"] += 1
         for lane in self._lanes:

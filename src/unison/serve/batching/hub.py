@@ -16,20 +16,22 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from unison.models import Network, TransformerConfig
-from unison.models.network import Remembering
+from unison.models.network import Call, Remembering
+from unison.models.packed import packed
 from unison.models.view import View
 from unison.types import Mask, SoftTokens, Time, Tokens
 
 
-class Call(NamedTuple):
-    """One evaluation that is asked for; fields as a network takes them."""
+class Asked(NamedTuple):
+    """One evaluation that is asked for.
+
+    Attributes:
+        network: Whose.
+        call: Of what.
+    """
 
     network: Network
-    inputs: Tokens | SoftTokens
-    sigma: Time
-    valid: Mask | None = None
-    earlier: Tensor | None = None
-    view: View | None = None
+    call: Call
 
 
 class SharedNetwork:
@@ -69,11 +71,11 @@ class SharedNetwork:
         view: View | None = None,
     ) -> Float[Tensor, "B F V"]:
         """Return what the network answers, once everybody else has asked too."""
-        return self.together([Call(self.network, inputs, sigma, valid, earlier, view)])[0]
+        return self.together([Call(inputs, sigma, valid, earlier, view)])[0]
 
     def together(self, calls: Sequence[Call]) -> list[Tensor]:
         """Return the answers to several calls, evaluated with everybody else's."""
-        return self._hub.ask(calls)
+        return self._hub.ask([Asked(self.network, call) for call in calls])
 
 
 def switch(target: greenlet, value: Any) -> Any:
@@ -90,7 +92,7 @@ class Asking(NamedTuple):
     """
 
     autocast: bool
-    calls: tuple[Call, ...]
+    calls: tuple[Asked, ...]
 
 
 class Fault(NamedTuple):
@@ -144,18 +146,26 @@ class Turn:
 class Hub:
     """Evaluates what turns ask for, all of them together.
 
+    Attributes:
+        model_seconds: Spent in networks so far.
+        turn_seconds: Spent in turns.
+        own_seconds: Of these, what turns spent on being run together; they add it themselves.
+        evaluations: Rows evaluated.
+
     Args:
         evaluate: From calls to their answers, in order; a call alone must be answered as with
             others, to the last bit.
     """
 
-    def __init__(self, evaluate: Callable[[Sequence[Call]], list[Tensor]]) -> None:
+    def __init__(self, evaluate: Callable[[Sequence[Asked]], list[Tensor]]) -> None:
         self._evaluate = evaluate
         self._home: greenlet | None = None
         self.model_seconds = 0.0
+        self.turn_seconds = 0.0
+        self.own_seconds = 0.0
         self.evaluations = 0
 
-    def ask(self, calls: Sequence[Call]) -> list[Tensor]:
+    def ask(self, calls: Sequence[Asked]) -> list[Tensor]:
         """Pause the turn that runs, and return the answers to its calls.
 
         Outside of turns the calls are evaluated at once.
@@ -164,7 +174,7 @@ class Hub:
         if home is None or getcurrent() is home:
             return self._evaluate(calls)
         # What a computation set for itself, such as autocast, is not to reach the others.
-        kind = calls[0].sigma.device.type
+        kind = calls[0].call.sigma.device.type
         autocast = torch.is_autocast_enabled(kind)
         with torch.autocast(kind, enabled=False):
             answers = switch(home, Asking(autocast, tuple(calls)))
@@ -175,8 +185,10 @@ class Hub:
     def round(self, turns: Sequence[Turn]) -> None:
         """Let every turn run to its next evaluation or its end, and evaluate what they ask."""
         self._home = getcurrent()
+        began = perf_counter()
         for turn in turns:
             turn.advance()
+        self.turn_seconds += perf_counter() - began
         asking = [(turn, turn.asks) for turn in turns if turn.asks is not None]
         for autocast in (False, True):
             self._answer([one for one in asking if one[1].autocast is autocast], autocast)
@@ -186,8 +198,8 @@ class Hub:
             return
         began = perf_counter()
         calls = [call for _, asks in asking for call in asks.calls]
-        self.evaluations += sum(len(call.sigma) for call in calls)
-        kind = calls[0].sigma.device.type
+        self.evaluations += sum(len(one.call.sigma) for one in calls)
+        kind = calls[0].call.sigma.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=autocast):
             try:
                 answers = iter(self._evaluate(calls))
@@ -198,13 +210,21 @@ class Hub:
                     turn.answer(self._alone(asks.calls))
         self.model_seconds += perf_counter() - began
 
-    def _alone(self, calls: Sequence[Call]) -> "list[Tensor] | Fault":
+    def _alone(self, calls: Sequence[Asked]) -> "list[Tensor] | Fault":
         try:
             return self._evaluate(calls)
         except Exception as error:  # noqa: BLE001  # it is told to whoever asked
             return Fault(error)
 
 
-def one_by_one(calls: Sequence[Call]) -> list[Tensor]:
-    """Return the answers to calls, each evaluated by itself."""
-    return [call.network(*call[1:]) for call in calls]
+def by_network(asked: Sequence[Asked]) -> list[Tensor]:
+    """Return the answers to calls; those of one network pass through it as one."""
+    places: dict[int, list[int]] = {}
+    for place, one in enumerate(asked):
+        places.setdefault(id(one.network), []).append(place)
+    answers: dict[int, Tensor] = {}
+    for some in places.values():
+        network = asked[some[0]].network
+        said = packed(network, [asked[place].call for place in some])
+        answers.update(zip(some, said, strict=True))
+    return [answers[place] for place in range(len(asked))]

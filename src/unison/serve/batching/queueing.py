@@ -85,6 +85,6 @@ class FairQueue(Generic[T]):
         self.waiting = [one for one in self.waiting if one.expires > now]
         return late
 
-    def _rank(self, one: Waiting[T]) -> tuple[float, float, float, int]:
+    def _rank(self, one: Waiting[T]) -> tuple[int, float, float, int]:
         served = self._served.get(one.terms.client, 0.0)
         return (-one.terms.priority, served, one.expires, one.number)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from unison.serve.batching.hub import Turn
 from unison.serve.batching.telling import Teller
@@ -32,6 +32,7 @@ class Unit:
     outcome: Outcome | None = field(default=None)
 
 
+@runtime_checkable
 class Lane(Protocol):
     """One way to run units together.
 

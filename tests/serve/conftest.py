@@ -1,0 +1,74 @@
+"""Fixtures of the server's tests; see ``served`` for what they are made of."""
+
+import contextlib
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shapes_of_turns():
+    """Computations that take turns in one thread do not mix up the shapes they check."""
+    pytest.importorskip("greenlet")
+    from apart import own_shapes
+
+    with own_shapes():
+        yield
+
+
+@pytest.fixture(scope="session")
+def hosted():
+    """Models of three processes: ``mdlm`` (the default), ``duo`` and ``ar``."""
+    for needed in ("fastapi", "httpx", "uvicorn"):
+        pytest.importorskip(needed)
+    from served import small_models
+
+    return small_models()
+
+
+@pytest.fixture(scope="session")
+def service(hosted):
+    """The service of these models that all tests share."""
+    from served import running
+
+    with running(hosted) as made:
+        yield made
+
+
+@pytest.fixture
+def serving(hosted):
+    """From changed settings to a service of its own, stopped at the end."""
+    from served import running
+
+    from unison.serve.settings import Settings
+
+    with contextlib.ExitStack() as stack:
+
+        def make(limits=None, **settings):
+            return stack.enter_context(running(hosted, Settings(**settings), limits))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def app(service):
+    """The application over the shared service."""
+    from unison.serve.http import create_app
+
+    return create_app(service)
+
+
+@pytest.fixture
+def client(app):
+    """Asks the application without a socket: ``client.post(path, json=...)``."""
+    from served import Client
+
+    return Client(app)
+
+
+@pytest.fixture(scope="session")
+def server_url(app):
+    """The address of a real server of the application."""
+    from served import listening
+
+    with listening(app) as url:
+        yield url
