@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def no_waiting_for_the_disk() -> Iterator[None]:
     """Only a power cut needs what fsync does; a kill does not, and the tests' files are small."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shapes_by_greenlet() -> Iterator[None]:
+    """Computations that take turns in a thread each check their own shapes."""
+    if find_spec("greenlet") is None:
+        yield
+        return
+    from apart import own_shapes
+
+    with own_shapes():
         yield
 
 

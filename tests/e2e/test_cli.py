@@ -203,6 +203,7 @@ def test_doctor_describes_the_machine_and_the_model(runs, capsys):
         "unison", "absorbing", "bidirectional",
     )  # fmt: skip
     assert told["belief_sums_to_one"] is True
+    assert told["batch_invariant"] in (True, False)
     assert (told["shifted_outputs"], told["reads_time"], told["block_length"]) == (
         False, False, None,
     )  # fmt: skip

@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import tiny
@@ -19,6 +21,7 @@ from unison.cli.main import main  # noqa: E402
 from unison.cli.serve import named  # noqa: E402
 
 ASK = {"prompt": "the quick ", "max_tokens": 6, "seed": 3}
+LONG = {**ASK, "stream": True, "drafts": True}
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +61,21 @@ def test_a_server_answers_is_looked_at_reloads_and_drains_at_sigterm(run, capsys
         assert found["models"]["said"] == "small, again"
         assert {check["fine"] for check in report["checks"]} <= {True, None}
         process.send_signal(signal.SIGHUP)
-        body = {**ASK, "steps": 600, "stream": True}
-        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as answer:
-            events = answer.iter_lines()
-            said = [next(events)]
-            process.send_signal(signal.SIGTERM)
-            waited = 0
-            while httpx.get(f"{url}/ready").status_code != 503:
-                waited += 1
-                assert waited < 200
-            refused = httpx.post(f"{url}/v1/completions", json=ASK)
-            assert refused.status_code == 503
-            assert refused.json()["error"]["code"] == "going_down"
-            said += [line for line in events if line]
+        with httpx.Client(base_url=url, timeout=60) as http:
+            body = {**LONG, "steps": 1500}
+            with http.stream("POST", "/v1/completions", json=body) as answer:
+                events = answer.iter_lines()
+                said = [next(events)]
+                process.send_signal(signal.SIGTERM)
+                until_it_goes_down(http)
+                refused = http.post("/v1/completions", json=ASK)
+                assert refused.status_code == 503
+                assert refused.json()["error"]["code"] == "going_down"
+                said += [line for line in events if line]
         assert said[-1] == "data: [DONE]"
         assert process.wait(30) == 0
     told = [json.loads(line) for line in lines]
+    assert told[0]["batch_invariant"].keys() == {"small", "again"}
     assert [line["model"] for line in told if line["event"] == "reload"] == ["small", "again"]
     assert {line["status"] for line in told if line["event"] == "reload"} == {"done"}
     assert told[-1]["event"] == "stopped"
@@ -81,19 +83,29 @@ def test_a_server_answers_is_looked_at_reloads_and_drains_at_sigterm(run, capsys
     assert "quick" not in "".join(lines)
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_wait_and_what_runs_is_told(run):
-    with serving(run, "--drain", "600", "--device", "cpu") as (process, url, _):
-        body = {**ASK, "steps": 200_000, "stream": True, "drafts": True}
-        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as answer:
-            events = answer.iter_lines()
-            next(events)
-            process.send_signal(signal.SIGINT)
-            while httpx.get(f"{url}/ready").status_code != 503:
-                pass
-            process.send_signal(signal.SIGINT)
-            rest = [line for line in events if line]
+    with (
+        serving(run, "--drain", "600", "--device", "cpu") as (process, url, _),
+        httpx.Client(base_url=url, timeout=60) as http,
+        http.stream("POST", "/v1/completions", json={**LONG, "steps": 10_000}) as answer,
+    ):
+        events = answer.iter_lines()
+        assert next(events).startswith("data: ")
+        process.send_signal(signal.SIGINT)
+        until_it_goes_down(http)
+        process.send_signal(signal.SIGINT)
+        rest = [line for line in events if line]
         assert "going_down" in rest[-1]
         assert process.wait(30) == 0
+
+
+def until_it_goes_down(http):
+    for _ in range(1000):
+        if http.get("/ready").status_code == 503:
+            return
+        time.sleep(0.01)
+    raise AssertionError("it stays ready")
 
 
 def test_models_are_called_by_their_names_or_by_the_last_part_of_their_place(tmp_path):
@@ -110,11 +122,26 @@ def test_models_are_called_by_their_names_or_by_the_last_part_of_their_place(tmp
             named(wrong)
 
 
+def test_a_server_without_its_packages_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert main(["serve", "--port", "0"]) == 2
+    assert "pip install 'unison[serve]'" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_told_before_the_model_is_looked_for(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "nowhere", "--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1 port {port}" in said
+    assert "nowhere" not in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (("serve", "--host", "0.0.0.0"), "--insecure"),
-        (("serve", "nowhere"), "nowhere"),
+        (("serve", "nowhere", "--port", "0"), "nowhere"),
         (("serve", "--keys", "none.json"), "keys add NAME"),
         (("serve", "--port", "70000"), "port must be in"),
         (("serve", "--body-seconds", "0"), "body_seconds must be positive"),

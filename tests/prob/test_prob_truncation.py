@@ -39,6 +39,21 @@ def test_of_equally_likely_tokens_at_the_border_the_first_are_kept(equals):
     assert kept.nonzero()[:, 0].tolist() == [7, *range(100, 100 + half)]
 
 
+@pytest.mark.parametrize("size", [9, 1000])
+@pytest.mark.parametrize("truncate", [truncation.top_p, truncation.typical])
+def test_a_mass_too_small_for_float32_keeps_one_token(truncate, size):
+    logp = torch.randn(2, size, generator=torch.Generator().manual_seed(7)).log_softmax(-1)
+    kept = truncate(logp, 5e-324)
+    assert (kept > -torch.inf).sum(-1).tolist() == [1, 1]
+    assert torch.equal(kept, truncate(logp, 1e-9))
+
+
+def test_a_temperature_too_small_for_float32_leaves_the_likeliest():
+    logp = torch.randn(2, 9, generator=torch.Generator().manual_seed(7)).log_softmax(-1)
+    for cold in (5e-324, 1e-40, 1e-20):
+        assert torch.equal(truncation.temper(logp, cold).exp(), truncation.temper(logp, 0).exp())
+
+
 def test_a_law_does_not_see_those_truncated_with_it():
     draw = torch.Generator().manual_seed(5)
     sharp = (20 * torch.randn(1, 1000, generator=draw)).log_softmax(-1)

@@ -5,16 +5,6 @@ import contextlib
 import pytest
 
 
-@pytest.fixture(scope="session", autouse=True)
-def shapes_of_turns():
-    """Computations that take turns in one thread do not mix up the shapes they check."""
-    pytest.importorskip("greenlet")
-    from apart import own_shapes
-
-    with own_shapes():
-        yield
-
-
 @pytest.fixture(scope="session")
 def hosted():
     """Models of three processes: ``mdlm`` (the default), ``duo`` and ``ar``."""

@@ -118,6 +118,23 @@ def test_a_key_lets_in_and_the_log_has_its_name_and_nothing_of_it(service, ring)
     assert ring[1]["ann"][4:] not in json.dumps(client.lines)
 
 
+def test_no_key_is_written_down_wherever_it_was_put_and_whether_it_is_valid(service, ring):
+    client = Guarded(service, keys=ring[0], log_prompts=True)
+    good, bad = ring[1]["ann"], "usk-of-nobody"
+    client.ask(good, temprature=1)
+    for key in (good, bad):
+        client.ask(key)
+        client.ask(headers={"authorization": f"Basic {key}"})
+        client.ask(headers={"api-key": key, "cookie": f"key={key}", "user-agent": key})
+        client.get(f"/v1/models?api_key={key}")
+        client.get(f"/v1/models/{key}", headers={"authorization": f"Bearer {key}"})
+        client.request(key, "/v1/models")
+    assert len(client.lines) == 13
+    written = json.dumps(client.lines) + client.get("/metrics").text
+    assert good[4:] not in written
+    assert bad[4:] not in written
+
+
 def test_two_authorization_headers_are_one_too_many(service, ring):
     client = Guarded(service, keys=ring[0])
     bearer = f"Bearer {ring[1]['ann']}".encode()
@@ -265,6 +282,7 @@ def test_every_answer_has_a_name_and_headers_that_keep_browsers_careful(service)
     for bad in ("a b", "x" * 129, 'a"b', "a\x07b", ""):
         answer = client.ask(headers={"x-request-id": bad})
         assert answer.headers["x-request-id"].startswith("req_")
+        assert client.lines[-1]["id"] == answer.headers["x-request-id"]
 
 
 def test_a_request_is_one_line_with_what_it_cost_and_without_what_it_said(service):
@@ -291,7 +309,7 @@ def test_prompts_are_logged_only_where_that_was_asked_for(service):
     assert client.lines[0]["answers"] == [answer["choices"][0]["text"]]
 
 
-def test_a_log_line_is_one_line_whatever_a_client_puts_in(service):
+def test_a_log_line_is_one_line_whatever_a_client_puts_in():
     stream = io.StringIO()
     write = to_stream(stream)
     write({"event": "x", "evil": "a\nb\r\x1b[31m\u2028\x00\x7f\x9b{}"})
@@ -330,7 +348,7 @@ def test_a_defect_is_answered_and_written_down_without_its_message(service):
         raise KeyError("my secret prompt")
 
     answer = Client.request(
-        Client(guarded(broken, client.desk)), "GET", "/", headers={"host": "::1"}
+        Client(guarded(broken, client.desk)), "GET", "/", headers={"host": "[::1]"}
     )
     assert code(answer) == (500, "internal_error")
     (line,) = client.lines

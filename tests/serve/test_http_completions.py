@@ -10,6 +10,7 @@ pytest.importorskip("httpx")
 from served import small_models
 
 import unison
+from unison.decode.autoregressive import LeftToRight
 from unison.generation import filled
 
 MODELS = ("mdlm", "duo", "ar")
@@ -57,8 +58,8 @@ def test_the_text_is_the_one_generate_writes_for_the_seed(name, client, hosted):
     ids=str,
 )
 def test_a_control_means_what_it_means_to_generate(how, client, hosted):
-    answer = ask(client, seed=5, max_tokens=20, **how)
-    assert texts(answer) == generated(hosted["mdlm"].model, new_tokens=20, **how)
+    answer = ask(client, seed=5, max_tokens=12, **how)
+    assert texts(answer) == generated(hosted["mdlm"].model, new_tokens=12, **how)
 
 
 def test_settings_change_parts_as_flags_do(client, hosted):
@@ -124,9 +125,9 @@ def test_a_seed_that_was_not_given_is_drawn_and_told(client):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_text_is_cut_before_the_first_stop_string(name, client):
-    how = {"model": name, "max_tokens": 30, "regex": "[a-z]{25}"}  # no early end
+    how = {"model": name, "max_tokens": 16, "regex": "[a-z]{16}"}  # no early end
     [whole] = texts(ask(client, seed=5, **how))
-    stop = [whole[12:14], whole[7:10]]
+    stop = [whole[9:11], whole[5:8]]
     answer = ask(client, seed=5, stop=stop, **how)
     first = min(whole.index(one) for one in stop)
     assert texts(answer) == [whole[:first]]
@@ -136,14 +137,12 @@ def test_a_text_is_cut_before_the_first_stop_string(name, client):
 
 
 def test_an_answer_that_fills_its_canvas_ends_for_its_length(client, hosted):
-    ends = set()
-    for seed in range(12):
-        answer = ask(client, max_tokens=20, seed=seed)
-        [sample] = unison.generate(hosted["mdlm"].model, "the ", new_tokens=20, seed=seed)
-        full = hosted["mdlm"].model.tokenizer.eos_id not in sample.tokens
-        assert answer["choices"][0]["finish_reason"] == ("length" if full else "stop")
-        ends.add(full)
-    assert ends == {True, False}, "the seeds must show both"
+    answer = ask(client, max_tokens=20, seed=0, n=12)
+    samples = unison.generate(hosted["mdlm"].model, "the ", new_tokens=20, seed=0, num=12)
+    full = [hosted["mdlm"].model.tokenizer.eos_id not in sample.tokens for sample in samples]
+    told = [choice["finish_reason"] for choice in answer["choices"]]
+    assert told == ["length" if one else "stop" for one in full]
+    assert set(told) == {"length", "stop"}, "the texts must show both"
 
 
 def test_echo_tells_the_prompt_first(client):
@@ -154,7 +153,10 @@ def test_echo_tells_the_prompt_first(client):
 
 def test_usage_counts_tokens_and_evaluations(client, hosted):
     answer = ask(client, max_tokens=16, seed=5, n=3, model="ar")
-    samples = unison.generate(hosted["ar"].model, "the ", new_tokens=16, num=3, seed=5)
+    stopping = LeftToRight(stop_at_end=True)
+    samples = unison.generate(
+        hosted["ar"].model, "the ", new_tokens=16, num=3, seed=5, strategy=stopping
+    )
     written = sum(filled(hosted["ar"].model, sample)[1] for sample in samples)
     nfe = sum(sample.nfe for sample in samples)
     assert answer["usage"] == {
@@ -200,17 +202,19 @@ def test_logprobs_of_a_strategy_that_does_not_say_are_null(client):
     assert told["logprobs"]["token_logprobs"] == [None] * len(told["logprobs"]["tokens"])
 
 
-def test_logprobs_are_rounded_where_the_server_says_so(serving):
+def test_logprobs_are_rounded_as_the_leak_audit_rounds_them(serving):
     from served import Client
 
     from unison.serve.http import create_app
+    from unison.serve.leaks import floored_one
 
     exact = ask(Client(create_app(serving())), max_tokens=8, seed=5, logprobs=1, model="ar")
     round_ = Client(create_app(serving(logprob_digits=1)))
     told = ask(round_, max_tokens=8, seed=5, logprobs=1, model="ar")["choices"][0]["logprobs"]
     full = exact["choices"][0]["logprobs"]["token_logprobs"]
-    assert told["token_logprobs"] == [round(one, 1) for one in full]
-    assert told["token_logprobs"] != full
+    assert told["token_logprobs"] == [floored_one(one, 1) for one in full]
+    assert all(said <= one for said, one in zip(told["token_logprobs"], full, strict=True))
+    assert told["token_logprobs"] != [round(one, 1) for one in full]  # down, not to the nearest
 
 
 @pytest.mark.parametrize(
@@ -228,9 +232,28 @@ def test_logprobs_are_rounded_where_the_server_says_so(serving):
 def test_an_answer_obeys_its_constraint(said, obeys, name, client):
     import re
 
-    for seed in range(3):
-        [text] = texts(ask(client, model=name, max_tokens=12, seed=seed, **said))
+    for text in texts(ask(client, model=name, max_tokens=8, seed=1, n=2, **said)):
         assert re.fullmatch(obeys, text), text
+
+
+def test_a_left_to_right_model_of_which_nothing_is_asked_stops_at_its_end(client, hosted):
+    made = hosted["ar"].model
+    answer = ask(client, model="ar", seed=7, n=6, max_tokens=40)
+    samples = unison.generate(
+        made,
+        "the ",
+        strategy=LeftToRight(stop_at_end=True),
+        cache="exact",
+        seed=7,
+        num=6,
+        new_tokens=40,
+    )
+    assert texts(answer) == [filled(made, sample)[0] for sample in samples]
+    assert answer["usage"]["nfe"] == sum(sample.nfe for sample in samples)
+    assert answer["usage"]["nfe"] < 6 * 40, "some text must end early"
+    whole = ask(client, model="ar", seed=7, n=6, max_tokens=40, strategy="left_to_right")
+    assert texts(whole) == texts(answer)
+    assert whole["usage"]["nfe"] == 6 * 40
 
 
 def test_a_left_to_right_model_remembers_exactly_unless_told_otherwise(service):

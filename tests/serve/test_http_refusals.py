@@ -34,6 +34,7 @@ def refused(answer, status=400):
         ({"prompt": None}, "prompt"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [[]]}, "prompt.0"),
+        ({"prompt": [None] * 9}, "prompt.0"),
         ({"prompt": ["x", 3]}, "prompt.1"),
         ({"prompt": [10**6]}, "prompt"),
         ({"prompt": "日本"}, "prompt"),
@@ -161,6 +162,14 @@ def test_a_body_that_is_not_strict_json_is_refused(body, code, client):
         assert error["code"] == code
 
 
+def test_of_a_long_name_or_value_the_ends_are_told(client):
+    for said in ({"a" * 90_000: 1}, {"strategy": "b" * 90_000}):
+        answer = client.post(PATH, json=said)
+        error = refused(answer)
+        assert len(answer.content) < 5000
+        assert error["param"] == "strategy" or error["param"].startswith("a" * 90)
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
 def test_a_body_of_another_type_is_refused(kind, client):
     headers = {} if kind is None else {"content-type": kind}
@@ -226,7 +235,7 @@ def test_a_full_server_says_when_to_come_again(serving):
 
     service = serving(Limits(rows=1, waiting=1))
     app = create_app(service)
-    said = {"prompt": "the ", "model": "duo", "steps": 60, "max_tokens": 30}
+    said = {"prompt": "the ", "model": "duo", "steps": 20, "max_tokens": 8}
 
     async def crowd():
         async with reaching(app) as client:

@@ -136,7 +136,11 @@ class TestLines:
         ("field", "url"),
         [
             ({"suffix": "."}, "/v1/completions"),
-            ({"parts": ["a", 3]}, "/v1/infill"),
+            ({"canvas": ["a", 3]}, "/v1/infill"),
+            ({"tokens": 3, "suffix": "."}, "/v1/infill"),
+            ({"input": "a"}, "/v1/score"),
+            ({"context": "a", "choices": ["b", "c"]}, "/v1/score"),
+            ({"prompt": "a", "choices": ["b", "c"]}, "/v1/completions"),
             ({"messages": []}, "/v1/chat/completions"),
         ],
     )
@@ -153,7 +157,7 @@ class TestLines:
             ("3", "not a number"),
             ('{"prompt": NaN}', "NaN is no number"),
             ("[" * 100_000, "nested too deeply"),
-            ("{}", "needs one of messages, parts, prompt, suffix"),
+            ("{}", "needs one of messages, canvas, tokens, prefix, input, context, prompt, suffix"),
             ('{"custom_id": 3, "prompt": ""}', "custom_id must be text"),
             ('{"custom_id": "", "prompt": ""}', "custom_id must be text"),
             ('{"prompt": "", "stream": true}', "stream does not go with a batch"),

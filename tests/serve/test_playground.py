@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import re
 import subprocess
 import sys
@@ -207,6 +208,37 @@ def test_the_stream_is_the_trace_of_the_same_run_by_generate(client, models, nam
         assert text == expected["texts"].get(token, text)
 
 
+def _probabilities(messages):
+    """Everything told of the probability of a token, in order."""
+    *steps, done = messages[1:]
+    told = [sure for message in steps for _, _, sure in message["candidates"]]
+    return [*told, *done["confidence"]]
+
+
+def test_probabilities_are_told_as_exactly_as_log_probabilities_or_not_at_all(hosted, models):
+    wish = {"model": "mdlm", "canvas": ["the ", 8], "strategy": "wino", "seed": 2}
+
+    def told_under(**knobs):
+        with running(hosted, Settings(**knobs)) as service:
+            return _told(_client(service), **wish)
+
+    whole, coarse, none = told_under(), told_under(logprob_digits=0), told_under(logprobs=0)
+    told = _probabilities(whole)
+    assert len(told) > 16
+    assert set(_probabilities(none)) == {None}
+    grid = {None, *(round(math.exp(-nats), 4) for nats in range(30))}
+    assert set(_probabilities(coarse)) <= grid
+    sample = unison.generate(
+        models["mdlm"], parts=["the ", 8], strategy="wino", seed=2
+    )[0]
+    assert coarse[-1]["confidence"] == [
+        None if sure is None else round(math.exp(math.floor(math.log(sure))), 4)
+        for sure in sample.confidence
+    ]
+    for one in (coarse, none):
+        assert [m.get("actions") for m in one] == [m.get("actions") for m in whole]
+
+
 def test_the_end_tells_what_the_text_cost_and_when_each_token_came(client, models):
     messages = _told(client, model="mdlm", canvas=["the ", 8], strategy="llada", steps=4, seed=1)
     done = messages[-1]
@@ -378,8 +410,8 @@ def test_traces_that_are_none_are_refused(client):
         *({"documents": [{k: v for k, v in document.items() if k != key}], "names": ["a"]}
           for key in ("model", "rows", "steps", "texts", "result", "format")),
         *({"documents": [document | {key: value}], "names": ["a"]}
-          for key in ("model", "strategy", "rows", "steps", "texts", "result")
-          for value in (None, 3, "x", [None], {"a": 1})),
+          for key in ("model", "strategy", "rows", "steps", "texts", "result", "evaluations_per_step")
+          for value in (None, 3, "x", [None], {"a": 1}, float("inf"))),
     ]  # fmt: skip
     answers = [_shared(client, body).status_code for body in damaged]
     assert set(answers) <= {200, 400}, list(zip(answers, damaged, strict=True))

@@ -12,6 +12,7 @@ from unison import checkpoints
 from unison.serve.offline import How
 from unison.serve.replicas import Plan, Share, data, deployed
 from unison.serve.replicas.cluster import LOCAL, connected
+from unison.serve.replicas.launch import APPLICATION, COPIES
 from unison.serve.settings import Settings
 
 pytest.importorskip("fastapi")
@@ -19,11 +20,7 @@ pytest.importorskip("ray.serve")
 pytest.importorskip("ray.data")
 openai = pytest.importorskip("openai")
 
-pytestmark = [
-    pytest.mark.slow,
-    # Ray's own, on sockets and files it leaves open in this process
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = pytest.mark.slow
 NAME = "tiny"
 
 
@@ -55,6 +52,13 @@ def client(url, **settings):
 def copies(ray):
     known = ray.util.list_named_actors(all_namespaces=True)
     return [one for one in known if "#Replica#" in one["name"]]
+
+
+def running():
+    """How many copies there are in each state, as Ray Serve says."""
+    from ray import serve
+
+    return serve.status().applications[APPLICATION].deployments[COPIES].replica_states
 
 
 def written(model, seed):
@@ -119,10 +123,15 @@ class TestDeployment:
         assert answers == {seed: written(model, seed) for seed in range(48)}
 
     def test_another_copy_takes_the_place_of_a_lost_one(self, url, ray):
+        lost = copies(ray)[0]
+        ray.kill(ray.get_actor(lost["name"], namespace=lost["namespace"]), no_restart=True)
         until = time.monotonic() + 120
-        while len(copies(ray)) < 2 and time.monotonic() < until:
+        while time.monotonic() < until and (lost in copies(ray) or running() != {"RUNNING": 2}):
             time.sleep(0.5)
-        assert len(copies(ray)) == 2
+        assert running() == {"RUNNING": 2}
+        assert lost not in copies(ray)
+        with client(url) as asked:
+            assert {ask(asked, 3) for _ in range(6)} == {ask(asked, 3)}
 
 
 class TestBatch:

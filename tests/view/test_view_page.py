@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import json
+import math
 import re
 import struct
 
@@ -206,6 +207,13 @@ def _set(*path):
     return damage
 
 
+def _nested(depth):
+    made = {}
+    for _ in range(depth):
+        made = {"part": made}
+    return made
+
+
 DAMAGE = {
     "foreign": (_set("format", "other"), "is no trace"),
     "rows are no list": (_set("rows", 3), "does not hold what a trace holds"),
@@ -224,6 +232,10 @@ DAMAGE = {
     "a model without facts": (_set("model", []), "header is not that of a trace"),
     "texts without numbers": (_set("texts", {"a": "b"}), "header is not that of a trace"),
     "a strange mask": (_set("model", "mask_id", "m"), "its mask is 'm'"),
+    "a strange cost": (_set("evaluations_per_step", "x" * 99), "evaluations of a step are 'xxx"),
+    "an endless cost": (_set("evaluations_per_step", math.inf), "evaluations of a step are inf"),
+    "an endless prompt": (_set("rows", 0, "prompt", math.inf), "header is not that of a trace"),
+    "a bottomless strategy": (_set("strategy", _nested(5_000)), "header is not that of a trace"),
 }
 
 

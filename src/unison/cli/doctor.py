@@ -19,6 +19,7 @@ from unison.decode.presets import PRESETS
 from unison.engine import CACHES, unfit
 from unison.generation import Sampling, choose, facts_of
 from unison.language_model import LanguageModel
+from unison.models import packed
 from unison.recipes.run import load
 from unison.types import Focus
 
@@ -39,7 +40,8 @@ class Flags:
     """Report versions, devices, extras and, if a model is named, what it is and that it runs.
 
     Of a model: how its answers are aligned, what it undoes, its blocks, end tokens and defaults,
-    what its checkpoint does not state and how that was found, and which strategies, presets and
+    what its checkpoint does not state and how that was found, whether a server on this machine
+    writes the same text to the last bit whatever else it writes, and which strategies, presets and
     caches go with it.
 
     Of a server, with --server: that it is reachable, lets this client in (with the key in the
@@ -133,6 +135,7 @@ def examine(model: LanguageModel) -> dict[str, Any]:
         "defaults": vars(model.defaults),
         "inferred": list(model.inferred),
         "belief_sums_to_one": _sums_to_one(model, facts.block_length),
+        "batch_invariant": packed.invariant(model.network),
     }
 
 

@@ -24,7 +24,8 @@ class Flags:
     It listens on this machine alone unless told otherwise. SIGTERM and Ctrl-C let running
     requests end, for --drain seconds; SIGHUP and POST /admin/reload load the models anew.
     GET /health, /ready and /metrics say how it is, unison doctor --server URL tries it out. Each
-    request is a line of JSON on stderr.
+    request is a line of JSON on stderr. On a CPU small networks are fastest with one thread:
+    OMP_NUM_THREADS=1 unison serve MODEL.
 
     Attributes:
         insecure: Let other machines in without keys.
@@ -57,6 +58,7 @@ def run(arguments: list[str]) -> None:
     from unison.serve.service import Hosted
 
     running.check(settings, insecure=flags.insecure)  # before minutes of loading
+    running.claim(settings)
     places = named(asked or [str(folder.newest_finished(Path("runs")))])
     if len(places) > 1 and (flags.tokenizer is not None or flags.adapter is not None):
         raise ValueError("--tokenizer and --adapter speak of one model, and there are several.")

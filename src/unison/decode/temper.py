@@ -54,7 +54,8 @@ class Temper:
         """
         if self.final is not None:
             heat = self.final + (self.temperature - self.final) * remaining
-            belief = (belief / heat[:, None, None].to(belief.dtype)).log_softmax(-1)
+            heat = heat[:, None, None].to(belief.dtype).clamp(min=truncation.COLDEST)
+            belief = (belief / heat).log_softmax(-1)
         else:
             belief = truncation.temper(belief, self.temperature)
         if self.top_k is not None:

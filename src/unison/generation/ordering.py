@@ -142,6 +142,8 @@ def _fitted(
     """Return the strategy, and the settings with the cache as a policy."""
     settings.check_guidance(model, sampling.cfg)
     chosen = settings.choose(model, sampling)
+    if not isinstance(chosen, Fitting):
+        settings.temper_of(model, sampling)
     policy = settings.policy_of(model, chosen, sampling.cache)
     _check_steps(model, (chosen, sampling), rows)
     return chosen, dataclasses.replace(sampling, cache=policy)

@@ -10,6 +10,7 @@ from unison.decode.diffusion.edlm import Edlm
 from unison.decode.fitting import Facts, Fitting
 from unison.decode.parts import configured
 from unison.decode.presets import PRESETS
+from unison.decode.temper import Temper
 from unison.engine import CACHES, Policy, check
 from unison.language_model import LanguageModel
 from unison.process import PROCESSES, Absorbing, Process
@@ -85,6 +86,19 @@ def policy_of(model: LanguageModel, strategy: Strategy, cache: Policy | str | No
     policy = CACHES["none"]() if cache is None else cache
     check(policy, strategy, model.network, model.process)
     return policy
+
+
+def temper_of(model: LanguageModel, sampling: Sampling) -> Temper:
+    """Return how sharply a strategy draws that has no temper of its own.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+    return Temper(
+        model.defaults.temperature if sampling.temperature is None else sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=model.defaults.top_p if sampling.top_p is None else sampling.top_p,
+    )
 
 
 def _judged(model: LanguageModel, strategy: Strategy, judge: LanguageModel | None) -> Strategy:

@@ -8,7 +8,6 @@ from unison.decode import Canvas, Decoded, StepInfo, Strategy, decode, guidance,
 from unison.decode.constrained import ConstrainedDenoiser
 from unison.decode.fitting import Fitting
 from unison.decode.jointly import Jointly
-from unison.decode.temper import Temper
 from unison.engine import Policy, cached
 from unison.engine.prefixes import Prefixes
 from unison.generation import canvases, infilling, settings, speculating
@@ -213,20 +212,12 @@ def _tempered(
     """Return the belief a strategy reads; one that tempers by itself reads the model's own."""
     if isinstance(strategy, Fitting):
         return denoise
-    temper = _temper(model, sampling)
+    temper = settings.temper_of(model, sampling)
     return shaped(denoise, temper.temperature, temper.top_k, temper.top_p)
 
 
 def _tied(model: LanguageModel, strategy: Strategy, sampling: Sampling) -> Strategy:
     """Return a strategy whose tokens are drawn together; composed ones do so by themselves."""
-    return (
-        strategy if isinstance(strategy, Fitting) else Jointly(strategy, _temper(model, sampling))
-    )
-
-
-def _temper(model: LanguageModel, sampling: Sampling) -> Temper:
-    return Temper(
-        model.defaults.temperature if sampling.temperature is None else sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=model.defaults.top_p if sampling.top_p is None else sampling.top_p,
-    )
+    if isinstance(strategy, Fitting):
+        return strategy
+    return Jointly(strategy, settings.temper_of(model, sampling))

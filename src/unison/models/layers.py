@@ -259,12 +259,17 @@ def around(block: Any, h: Hidden, parts: Parts | None, attention: Map) -> Hidden
     """
     if parts is None:
         h = h + block.dropout(attention(block.attention_norm(h)))
-        return h + block.dropout(steady(block.mlp, block.mlp_norm(h)))
+        return h + block.dropout(_fed(block.mlp, block.mlp_norm(h)))
     shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
     x = modulate(block.attention_norm(h), shift_a, scale_a)
     h = torch.addcmul(h, gate_a, block.dropout(attention(x)))
     x = modulate(block.mlp_norm(h), shift_m, scale_m)
-    return torch.addcmul(h, gate_m, block.dropout(steady(block.mlp, x)))
+    return torch.addcmul(h, gate_m, block.dropout(_fed(block.mlp, x)))
+
+
+def _fed(mlp: Map, x: Hidden) -> Hidden:
+    """Return the MLP's answer; experts see what is there and nothing else."""
+    return mlp(x) if isinstance(mlp, Mixture) else steady(mlp, x)
 
 
 def recalled(memory: LayerMemory, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

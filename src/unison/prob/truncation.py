@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 _HEAD = 64  # tokens looked at before all of them are sorted
+COLDEST = 1e-30  # by less float32 cannot divide; the likeliest is alone long before
 
 LogP = Float[Tensor, "*N V"]
 
@@ -21,7 +22,7 @@ def temper(logp: LogP, temperature: float) -> LogP:
         return torch.full_like(logp, -torch.inf).scatter(-1, best, 0.0)
     if temperature == 1:
         return logp
-    return (logp / temperature).log_softmax(-1)
+    return (logp / max(temperature, COLDEST)).log_softmax(-1)
 
 
 def top_k(logp: LogP, k: int) -> LogP:
@@ -39,6 +40,7 @@ def top_p(logp: LogP, p: float) -> LogP:
     """
     if p >= 1:
         return logp
+    p = _some(logp, p)
     if logp.device.type != "cpu" or logp.shape[-1] <= 4 * _HEAD:
         return _sorted_top_p(logp, p)
     flat = logp.flatten(0, -2)
@@ -67,6 +69,7 @@ def typical(logp: LogP, p: float) -> LogP:
     """
     if p >= 1:
         return logp
+    p = _some(logp, p)
     probability = logp.exp()
     entropy = torch.special.entr(probability).sum(-1, keepdim=True)
     order = (-logp - entropy).abs().argsort(dim=-1, stable=True)
@@ -74,6 +77,11 @@ def typical(logp: LogP, p: float) -> LogP:
     before = ordered.cumsum(-1) - ordered
     kept = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, order, before < p)
     return logp.where(kept, -torch.inf).log_softmax(-1)
+
+
+def _some(logp: LogP, p: float) -> float:
+    """Return a mass that is above 0 in the precision of ``logp``, too."""
+    return max(p, torch.finfo(logp.dtype).tiny)
 
 
 def _sorted_top_p(logp: LogP, p: float) -> LogP:

@@ -54,12 +54,13 @@ def scan(path: Path) -> Facts:
     """Read a file once, from its first line to its last.
 
     Raises:
-        ValueError: It holds nothing, is not UTF-8, or two lines have one ``custom_id``.
+        ValueError: It holds nothing or no line that can be read, is not UTF-8, or two lines have
+            one ``custom_id``.
         OSError: It cannot be read.
     """
     digest = hashlib.sha256()
     seen: dict[str, int] = {}
-    bad: Line | None = None
+    bad: list[Line] = []
     for number, text in texts(path):
         digest.update(f"{number} {text}\n".encode())
         line = parse(number, text)
@@ -69,11 +70,14 @@ def scan(path: Path) -> Facts:
                 f"{line.custom_id!r}; give each request its own."
             )
         seen[line.custom_id] = number
-        if line.problem and bad is None:
-            bad = line
+        if line.problem:
+            bad = [*bad, line][:1]
+            unread += 1
     if not seen:
         raise ValueError(f"{path} holds no request; write one JSON object on each line.")
-    return Facts(digest.hexdigest(), len(seen), bad)
+    if unread == len(seen):
+        raise ValueError(f"{path} holds no request that can be read; {bad[0].problem}")
+    return Facts(digest.hexdigest(), len(seen), bad[0] if bad else None)
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
@@ -134,13 +138,23 @@ def _long(record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def _short(record: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return address and body of a line that is the body itself."""
     body = {name: value for name, value in record.items() if name != "custom_id"}
-    for field, url in _TELLS.items():
+    for field, url in TELLS.items():
         if field in body:
             return url, _unstreamed(body)
-    raise ValueError(f"it needs one of {', '.join(_TELLS)}, or method, url and body")
+    raise ValueError(f"it needs one of {', '.join(TELLS)}, or method, url and body")
 
 
-_TELLS = {"messages": CHAT, "parts": INFILL, "prompt": COMPLETIONS, "suffix": COMPLETIONS}
+# Which field of a body tells who is asked; the first that is there.
+TELLS = {
+    "messages": CHAT,
+    "canvas": INFILL,
+    "tokens": INFILL,
+    "prefix": INFILL,
+    "input": SCORE,
+    "context": SCORE,
+    "prompt": COMPLETIONS,
+    "suffix": COMPLETIONS,
+}
 
 
 def _unstreamed(body: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ _AHEAD = 8  # times as many answers as are being written may wait for an earlier
 _LONE = re.compile("[\ud800-\udfff]")  # halves of a pair, which UTF-8 cannot hold
 _WEEK = 604_800.0
 _REFUSED = 400
-SETTINGS = Settings(timeout=_WEEK, playground=False)
+_PLENTY = 2**20  # what is in flight is bounded here, and nothing of it is to be sent away
+SETTINGS = Settings(timeout=_WEEK, playground=False, waiting=_PLENTY)
 _DECIDING = ("prompt_tokens", "new_tokens", "texts", "logprobs", "logprob_digits")
 
 
@@ -115,6 +116,7 @@ def checked(source: Path, out: Path, how: How) -> Facts:
     Raises:
         ValueError: See ``run``.
     """
+    _check_source(source)
     if source.resolve() == out.resolve():
         raise ValueError(f"{source} cannot be both input and output; name another output.")
     ledger.check_place(out)
@@ -124,6 +126,15 @@ def checked(source: Path, out: Path, how: How) -> Facts:
             f"{source} {facts.bad.problem} Nothing was asked, as you wish it strict."
         )
     return facts
+
+
+def _check_source(source: Path) -> None:
+    if not source.exists():
+        raise ValueError(f"there is no file {source}; name one with a request on each line.")
+    if source.is_dir():
+        raise ValueError(f"{source} is a folder; name a file with a request on each line.")
+    if not source.is_file():
+        raise ValueError(f"{source} can be read only once, and a batch reads twice; save it first.")
 
 
 @contextmanager

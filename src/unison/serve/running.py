@@ -34,6 +34,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from unison.models import packed
 from unison.serve.access import admin, keys, logs, metrics
 from unison.serve.access.account import Denied, Names
 from unison.serve.access.guards import Desk, denial, guarded
@@ -76,6 +77,15 @@ def check(settings: Settings, *, insecure: bool = False) -> None:
             "use this server. Make a key with: unison keys add NAME --file keys.json and serve "
             "with --keys keys.json; or say --insecure if that is meant."
         )
+
+
+def claim(settings: Settings) -> None:
+    """Refuse an address that cannot be listened on, before minutes of loading.
+
+    Raises:
+        ValueError: It is taken, not of this machine, or not known.
+    """
+    _bound(settings.host, settings.port).close()
 
 
 def hosting(models: Mapping[str, Hosted], settings: Settings) -> Service:
@@ -166,7 +176,8 @@ class Server:
         """
         with _signals(self._commands.put), self._records(), self:
             tell(f"serving {', '.join(self.service.names)} at {self.url}")
-            self.log({"event": "started", "url": self.url, "models": self.service.names})
+            steady = _steady(self.service)
+            self.log({"event": "started", "url": self.url, "batch_invariant": steady})
             while self._thread.is_alive() and self._next(1.0) != "stop":
                 pass
             clean = self.drain(self.service.settings.drain)
@@ -279,6 +290,11 @@ def _bound(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port}: {error.strerror or error}; choose another "
             "--port (0 for any free one) or --host."
         ) from None
+
+
+def _steady(service: Service) -> dict[str, bool]:
+    """Return of each model whether it writes the same to the last bit whatever else is written."""
+    return {name: packed.invariant(service.model(name).model.network) for name in service.names}
 
 
 def _free(device: torch.device) -> int:

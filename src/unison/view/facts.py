@@ -1,10 +1,13 @@
 """What does a trace say about its run? Settings by name, counts by row, and a label."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from unison.trace import TraceError
 from unison.view.packing import Packed
+
+_DAMAGED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 def facts(document: Mapping[str, Any], rows: Sequence[Packed]) -> dict[str, Any]:
@@ -20,7 +23,7 @@ def facts(document: Mapping[str, Any], rows: Sequence[Packed]) -> dict[str, Any]
         return _facts(document, rows)
     except TraceError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGED as error:
         raise TraceError(
             f"its header is not that of a trace ({type(error).__name__}: {error}). The trace is "
             "damaged."
@@ -29,11 +32,13 @@ def facts(document: Mapping[str, Any], rows: Sequence[Packed]) -> dict[str, Any]
 
 def _facts(document: Mapping[str, Any], rows: Sequence[Packed]) -> dict[str, Any]:
     model, cost = document["model"], document.get("evaluations_per_step", 1)
-    told = [_row(*each, cost) for each in zip(document["rows"], rows, strict=True)]
-    header = {name: document[name] for name in _SHOWN if name in document}
     mask = model.get("mask_id")
     if mask is not None and not isinstance(mask, int):
         raise TraceError(f"its mask is {mask!r}.")
+    if not isinstance(cost, int | float) or not math.isfinite(cost):
+        raise TraceError(f"its evaluations of a step are {cost!r:.40}.")
+    told = [_row(*each, cost) for each in zip(document["rows"], rows, strict=True)]
+    header = {name: document[name] for name in _SHOWN if name in document}
     return {
         "label": label(document),
         "process": str(model.get("process", "")),

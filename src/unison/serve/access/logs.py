@@ -6,11 +6,24 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from unison.serve.access.account import Account, Cost
 
 Log = Callable[[Mapping[str, Any]], None]
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """A stream of text, as far as a log needs one."""
+
+    def write(self, text: str, /) -> object:
+        """Take text."""
+        ...
+
+    def flush(self) -> object:
+        """Let go of it."""
+        ...
 
 
 class Visit(NamedTuple):
@@ -35,7 +48,7 @@ class Visit(NamedTuple):
     error: str | None = None
 
 
-def to_stream(stream: TextIO) -> Log:
+def to_stream(stream: Sink) -> Log:
     """Return a log that writes a line for each entry, whole ones also from several threads.
 
     JSON in ASCII escapes control characters and line ends: no client can forge a line, or reach

@@ -110,7 +110,7 @@ class Engine:
         self.limits = Limits() if limits is None else limits
         self._hub = Hub(evaluate)
         self._remembered = Remembered(self.limits.prefixes)
-        self._lanes: list[Lane] = [  # the first that takes a unit runs it
+        self._lanes: list[Lane] = [  # the first that takes a unit runs it; see ``_advance``
             TokenLane(self._remembered, self.limits.rows),
             CohortLane(self._hub, self._remembered),
             TaskLane(self._hub),
@@ -353,9 +353,22 @@ class Engine:
             self._end(unit.ticket, Failed(error))
 
     def _advance(self) -> None:
-        self._hub.round([turn for lane in self._lanes for turn in lane.turns()])
+        """Give every lane an evaluation; those of single tokens are short, so they get more.
+
+        They go on for as long as the rest of the round took: models share time, not rounds.
+        """
+        began = time.perf_counter()
+        self._run(self._lanes[:1])
+        turned = time.perf_counter()
+        self._run(self._lanes[1:])
+        until = 2 * time.perf_counter() - turned - (turned - began)
+        while self._lanes[0].turns() and time.perf_counter() < until and self._said.empty():
+            self._run(self._lanes[:1])
         self._count["steps"] += 1
-        for lane in self._lanes:
+
+    def _run(self, lanes: Sequence[Lane]) -> None:
+        self._hub.round([turn for lane in lanes for turn in lane.turns()])
+        for lane in lanes:
             for unit in lane.settle():
                 self._settled(unit)
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import queue
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextvars import ContextVar
 from typing import Protocol, runtime_checkable
 
@@ -44,7 +44,7 @@ def _witnessed(work: Work, tell: Tell) -> tuple[Work, Tell]:
     return admitted, both
 
 
-async def listen(engine: Engine, work: Work) -> AsyncIterator[Event]:
+async def listen(engine: Engine, work: Work) -> AsyncGenerator[Event, None]:
     """Submit work and yield what is told, ``Failed`` or ``Finished`` last.
 
     Closing the iterator gives the work up within one step. A listener that lags misses steps,

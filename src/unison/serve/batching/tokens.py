@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 from unison.decode.autoregressive import LeftToRight
 from unison.engine.exact import Exact
@@ -11,7 +10,7 @@ from unison.engine.reading import NetworkTarget
 from unison.generation import canvases
 from unison.generation.ordering import Order
 from unison.generation.sample import finished
-from unison.models import Network, Transformer
+from unison.models import Transformer
 from unison.process import Sequential
 from unison.serve.batching.hub import Turn
 from unison.serve.batching.remembering import Remembered
@@ -80,7 +79,7 @@ class TokenLane:
 
     def __init__(self, remembered: Remembered, slots: int) -> None:
         self._remembered, self._slots = remembered, slots
-        self._flows: WeakKeyDictionary[Network, Flow] = WeakKeyDictionary()
+        self._flows: dict[int, Flow] = {}  # by the network's id, as long as it has texts
         self._alone: list[Flow] = []
         self._texts: dict[tuple[int, int], _Growing] = {}
         self._home: dict[Unit, tuple[int, int]] = {}
@@ -108,10 +107,10 @@ class TokenLane:
     def join(self, unit: Unit) -> None:
         """Let a text grow with the others of its network."""
         assert isinstance(unit.work, Write)
-        network = unit.work.order.model.network
-        if network not in self._flows:
-            self._flows[network] = self._flow(unit.work.order)
-        self._enter(unit, self._flows[network])
+        name = id(unit.work.order.model.network)
+        if name not in self._flows:
+            self._flows[name] = self._flow(unit.work.order)
+        self._enter(unit, self._flows[name])
 
     def leave(self, unit: Unit) -> None:
         """Let a text go; its keys and values are forgotten."""
@@ -138,6 +137,7 @@ class TokenLane:
                 if text is not None:
                     done += self._grown(text, said)
         self._alone = [flow for flow in self._alone if flow.busy]
+        self._flows = {name: flow for name, flow in self._flows.items() if flow.busy}
         return done
 
     def _flow(self, order: Order) -> Flow:
@@ -179,9 +179,7 @@ class TokenLane:
     def _failed(self, flow: Flow, error: Exception) -> list[Unit]:
         """Look at a flow that failed: its texts go on apart, and one by itself has failed."""
         texts = [text for text in self._texts.values() if text.flow is flow]
-        for network, known in list(self._flows.items()):
-            if known is flow:
-                del self._flows[network]
+        self._flows = {name: one for name, one in self._flows.items() if one is not flow}
         self._alone = [one for one in self._alone if one is not flow]
         for text in texts:
             del self._texts[id(flow), text.name]

@@ -42,7 +42,7 @@ def create_app(service: Service, guards: Sequence[Guard] = ()) -> FastAPI:
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
-        return _without_422(described())
+        return _with_models(_without_422(described()), service.names)
 
     app.openapi = openapi
     return app
@@ -55,4 +55,18 @@ def _without_422(description: dict[str, Any]) -> dict[str, Any]:
             operation["responses"].pop("422", None)
     for name in ("HTTPValidationError", "ValidationError"):
         description.get("components", {}).get("schemas", {}).pop(name, None)
+    return description
+
+
+def _with_models(description: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a description that says which models there are, wherever one is named."""
+    for schema in description["components"]["schemas"].values():
+        for form in schema.get("properties", {}).get("model", {}).get("anyOf", ()):
+            if form.get("type") == "string":  # the field of a request; answers have another
+                form["enum"] = list(names)
+    for path in description["paths"].values():
+        for operation in path.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["name"] == "model":
+                    parameter["schema"]["enum"] = list(names)
     return description

@@ -8,6 +8,7 @@ from pydantic import Field
 from unison import constrain
 from unison.constrain import Grammar
 from unison.decode import STRATEGIES
+from unison.decode.autoregressive import LeftToRight
 from unison.decode.presets import PRESETS
 from unison.engine import CACHES
 from unison.generation import Covers, Sampling, choose
@@ -32,7 +33,9 @@ class Controls(Strict):
 
     strategy: _Strategy | None = Field(  # pyright: ignore[reportInvalidTypeForm]
         default=None,
-        description="Decoding strategy or published preset; the model's own if left out.",
+        description="Decoding strategy or published preset; the model's own if left out. A "
+        "left-to-right model of which nothing is asked stops at the end of its text: the same text "
+        "in fewer evaluations, `LeftToRight(stop_at_end=True)` of the library.",
     )
     settings: dict[str, Any] | None = Field(
         default=None,
@@ -194,9 +197,19 @@ def sampling(
         body.cache,
     )
     asked = strategy_of(model, body.strategy, body.settings, plain)
-    if body.cache is None and isinstance(model.process, Sequential):
-        return _remembering(model, asked)
-    return asked
+    if not isinstance(model.process, Sequential):
+        return asked
+    if asked.strategy is None:
+        asked = _ending(model, asked)
+    return _remembering(model, asked) if body.cache is None else asked
+
+
+def _ending(model: LanguageModel, asked: Sampling) -> Sampling:
+    """Return the same, where the model's own strategy goes on behind the end of a text, without."""
+    strategy = choose(model, asked)
+    if not isinstance(strategy, LeftToRight):
+        return asked
+    return replace(asked, strategy=replace(strategy, stop_at_end=True))
 
 
 def _remembering(model: LanguageModel, asked: Sampling) -> Sampling:

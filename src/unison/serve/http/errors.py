@@ -20,6 +20,7 @@ _KINDS = {
     429: "rate_limit_error",
 }
 _ELSEWHERE = {"new_tokens": "max_tokens", "num": "n"}  # what the engine calls fields of requests
+_NAME = 200  # letters of a field's name that are told
 _PROSE = {"model", "n", "stop", "user", "stream", "trace"}  # fields that are words, too
 
 
@@ -94,10 +95,16 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return the answer to a request that cannot be done."""
-    # Escaped, so that a message may quote whatever was sent.
-    body = json.dumps(error_object(status, message, param, code))
+    # Escaped, so that a message may quote whatever was sent; of what is long, its ends.
+    said = error_object(status, _clipped(message), param and _clipped(param, _NAME), code)
+    body = json.dumps(said)
     head = None if headers is None else dict(headers)
     return Response(body, status, head, media_type="application/json")
+
+
+def _clipped(text: str, most: int = 2000) -> str:
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} ... {text[-half:]}"
 
 
 def answer_to(error: Exception, *, alive: bool = True) -> Response:

@@ -26,9 +26,11 @@ from unison.serve.batching import Wrote
 from unison.serve.http import holes
 from unison.serve.http.bodies import strict_json
 from unison.serve.http.controls import CONSTRAINTS, Standard, check_stream
+from unison.serve.http.drafts import Tell
 from unison.serve.http.errors import WRITES, Refused
 from unison.serve.http.fields import Usage
 from unison.serve.http.holes import HolePart, HoleType, Part, Span
+from unison.serve.http.likelihoods import disclosed
 from unison.serve.http.streaming import Begun, Delta, Done, Note, Told, streamed
 from unison.serve.http.texts import pieces, text_of
 from unison.serve.http.writing import Job, Wish, job_of, usage, written
@@ -106,7 +108,7 @@ class _Answer:
     job: Job
     spans: tuple[Span, ...]
     places: tuple[tuple[int, int], ...]
-    told: tuple[bool, int | None]  # whether probabilities are, and with how many decimals
+    tell: Tell
     id: str
     created: int
 
@@ -141,15 +143,9 @@ class _Answer:
             "text": text,
             "ids": made[:count],
             "tokens": [*shown, *[""] * (count - last)],
-            "confidence": [self._sure(one) for one in sample.confidence[first : first + count]],
+            "confidence": [self.tell(one) for one in sample.confidence[first : first + count]],
             "steps": sample.step[first : first + count],
         }
-
-    def _sure(self, confidence: float | None) -> float | None:
-        tells, digits = self.told
-        if confidence is None or not tells:
-            return None
-        return confidence if digits is None else round(confidence, digits)
 
 
 def router(service: Service) -> APIRouter:
@@ -245,7 +241,7 @@ def _ready(service: Service, body: InfillRequest, client: str) -> _Answer:
         job,
         tuple(found),
         _places(hosted.model, parts),
-        (settings.logprobs > 0, settings.logprob_digits),
+        disclosed(settings.logprobs, settings.logprob_digits),
         f"infill-{secrets.token_hex(12)}",
         int(time.time()),
     )

@@ -15,6 +15,7 @@ from unison.serve.batching import Wrote
 from unison.serve.http.errors import Refused
 from unison.serve.http.texts import pieces, span
 from unison.serve.http.writing import Job
+from unison.serve.leaks import floored_one
 
 NEVER = -9999.0  # stands for a probability of 0: JSON has no infinity
 
@@ -51,11 +52,11 @@ def check_logprobs(most: int, asked: int | None) -> None:
 
 
 def disclosed(most: int, digits: int | None) -> Callable[[float | None], float | None]:
-    """Return how a probability is told in drafts: as precisely as log-probabilities are, or not.
+    """Return how a probability is told: as precisely as log-probabilities are, or not at all.
 
     Args:
         most: Alternatives the server tells; 0 for no probabilities at all.
-        digits: Decimals of log-probabilities; ``None`` for all.
+        digits: Decimals of log-probabilities, rounded down; ``None`` for all.
     """
 
     def told(probability: float | None) -> float | None:
@@ -63,7 +64,7 @@ def disclosed(most: int, digits: int | None) -> Callable[[float | None], float |
             return None
         if digits is None or probability <= 0:
             return probability
-        return math.exp(round(math.log(probability), digits))
+        return math.exp(floored_one(math.log(probability), digits))
 
     return told
 
@@ -76,7 +77,7 @@ def likelihoods(
     Args:
         job: What it belongs to.
         wrote: The text.
-        digits: Decimals to round to; ``None`` for all.
+        digits: Decimals, rounded down as ``unison.serve.leaks`` audits; ``None`` for all.
         asked: How many alternatives, and whether the prompt is told, too.
     """
     model, sample = job.order.model, wrote.sample
@@ -107,5 +108,4 @@ def likelihoods(
 def _log(probability: float | None, digits: int | None) -> float | None:
     if probability is None:
         return None
-    said = NEVER if probability <= 0 else math.log(probability)
-    return said if digits is None else round(said, digits)
+    return NEVER if probability <= 0 else floored_one(math.log(probability), digits)

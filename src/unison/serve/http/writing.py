@@ -15,7 +15,7 @@ import contextlib
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -177,8 +177,7 @@ async def events(service: Service, work: Work) -> AsyncGenerator[Event, None]:
         Full: The engine takes no more work.
         Exception: Why the work failed.
     """
-    told = cast(AsyncGenerator[Event, None], listen(service.engine, work))
-    async with contextlib.aclosing(told):
+    async with contextlib.aclosing(listen(service.engine, work)) as told:
         async for event in told:
             if isinstance(event, Failed):
                 raise event.error

@@ -51,6 +51,7 @@ def of_service(service: Service) -> Plain:
         "grammars": list(GRAMMARS),
         "limits": {"prompt_tokens": settings.prompt_tokens, "new_tokens": settings.new_tokens},
         "logs": settings.log_prompts,
+        "sure": settings.logprobs > 0,
     }
 
 

@@ -15,14 +15,13 @@ from typing import Any
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from unison import constrain
+from unison import constrain, view
 from unison.constrain import Grammar
-from unison.evaluate.theme import DARK, LIGHT, Theme
 from unison.serve.batching import Failed, Step, Terms, Write, Wrote, listen
 from unison.serve.http.bodies import strict_json
 from unison.serve.http.errors import error_object
 from unison.serve.playground import facts, sharing
-from unison.serve.playground.story import Message, Story
+from unison.serve.playground.story import Message, Story, telling
 from unison.serve.playground.wish import Wish, field_in, order_of, read
 from unison.serve.service import Service
 
@@ -86,29 +85,7 @@ def _files() -> Mapping[str, bytes]:
     """Return the page's files by name, the colours among them."""
     folder = resources.files("unison.serve.playground") / "static"
     found = {item.name: item.read_bytes() for item in folder.iterdir() if item.is_file()}
-    return {**found, "theme.css": colours().encode()}
-
-
-def colours() -> str:
-    """Return the colours of figures and pages as variables, for light and dark."""
-    dark = f"@media (prefers-color-scheme: dark) {{\n{_variables(DARK)}}}\n"
-    return _variables(LIGHT) + dark
-
-
-def _variables(theme: Theme) -> str:
-    named = {
-        "paper": theme.paper,
-        "ink": theme.ink,
-        "muted": theme.muted,
-        "faint": theme.faint,
-        "glow": theme.glow,
-        "blue": theme.palette[0],
-        "orange": theme.palette[1],
-        "green": theme.palette[2],
-        "pink": theme.palette[3],
-    }
-    lines = "".join(f"  --{name}: {colour};\n" for name, colour in named.items())
-    return f":root {{\n{lines}}}\n"
+    return {**found, "theme.css": view.colours().encode()}
 
 
 def _file(name: str, files: Mapping[str, bytes]) -> Response:
@@ -157,7 +134,8 @@ async def _messages(
     Raises:
         Full: The engine takes no more work.
     """
-    story, began = Story(work.order, wish.seed), time.monotonic()
+    story = Story(work.order, wish.seed, telling(service.settings))
+    began = time.monotonic()
     async with contextlib.aclosing(listen(service.engine, work)) as events:  # pyright: ignore
         async for event in events:
             for message in _said(story, event):

@@ -28,8 +28,8 @@ def page(body: bytes) -> str:
         raise Refused(f"there are {len(documents)} traces and {len(names)} names.", "names")
     try:
         return view.page(documents, "unison playground", names)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise Refused(f"the traces cannot be shown: {error}.", "documents") from None
+    except ValueError as error:
+        raise Refused(f"the traces cannot be shown: {error}", "documents") from None
 
 
 def _list(asked: dict[str, Any], field: str, kind: type) -> list[Any]:

@@ -4,17 +4,39 @@ Put together they are a trace as ``unison.trace`` defines it: the first message 
 ``step`` one of its steps, and ``done`` its end. So what the page shows is what it can save.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from unison import trace
 from unison.generation import Sample
 from unison.generation.ordering import Order
 from unison.serve.batching import Step, Wrote
+from unison.serve.leaks import floored_one
+from unison.serve.settings import Settings
 
 _DIGITS = 4  # of a confidence: what a colour shows
 
 Message = dict[str, Any]
+Tell = Callable[[float | None], float | None]
+
+
+def telling(settings: Settings) -> Tell:
+    """Return how a probability is told: by what a server tells of log-probabilities, or not.
+
+    Its logarithm is rounded as theirs are, before anything else: what is told depends on no more
+    than they would say.
+    """
+
+    def told(sure: float | None) -> float | None:
+        if sure is None or settings.logprobs == 0:
+            return None
+        digits = settings.logprob_digits
+        if digits is not None and sure > 0:
+            sure = math.exp(floored_one(math.log(sure), digits))
+        return round(sure, _DIGITS)
+
+    return told
 
 
 class Story:
@@ -23,10 +45,11 @@ class Story:
     Args:
         order: Of one text.
         seed: Of the run.
+        tell: How a probability is told.
     """
 
-    def __init__(self, order: Order, seed: int) -> None:
-        self._model = order.model
+    def __init__(self, order: Order, seed: int, tell: Tell) -> None:
+        self._model, self._tell = order.model, tell
         self._head = trace.header(order.model, order.sampling, seed)
         self._given = order.texts[0].row.given
         self._mask: int | None = self._head["model"]["mask_id"]
@@ -62,7 +85,7 @@ class Story:
             "nfe": sample.nfe,
             "tokens_per_forward": sample.tokens_per_forward,
             "written_at": list(sample.step),
-            "confidence": [_rounded(sure) for sure in sample.confidence],
+            "confidence": [self._tell(sure) for sure in sample.confidence],
         }
 
     def _first(self, tokens: Sequence[int]) -> tuple[int, ...]:
@@ -88,8 +111,8 @@ class Story:
     def _moved(self, step: Step) -> Message:
         sure = {i: step.confidence[i] for i in step.changed if step.written[i]}
         candidates = [
-            *([i, token, _rounded(p)] for i, (token, p) in step.guess.items()),
-            *([i, step.tokens[i], _rounded(p)] for i, p in sure.items() if p is not None),
+            *([i, token, self._tell(p)] for i, (token, p) in step.guess.items()),
+            *([i, step.tokens[i], self._tell(p)] for i, p in sure.items() if p is not None),
         ]
         actions = self._actions(step.tokens, step.written, step.guess)
         message = self._message(step.step, candidates, actions)
@@ -139,7 +162,7 @@ class Story:
             tokens = tuple(final[i] if i in now else t for i, t in enumerate(self._tokens))
             written = tuple(known or i in now for i, known in enumerate(self._written))
             candidates = [
-                [i, final[i], _rounded(p)]
+                [i, final[i], self._tell(p)]
                 for i in sorted(now)
                 if tokens[i] != self._tokens[i] and (p := sample.confidence[i]) is not None
             ]
@@ -172,7 +195,3 @@ def _ranges(marked: Sequence[bool]) -> list[list[int]]:
 
 def _at(marked: Sequence[bool], place: int) -> bool:
     return 0 <= place < len(marked) and marked[place]
-
-
-def _rounded(sure: float | None) -> float | None:
-    return None if sure is None else round(sure, _DIGITS)

@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 
+const UNKNOWN = 0.5; // how a guess is shaded whose probability the server does not tell
 const percent = (sure) => `${Math.round(sure * 100)} %`;
 
 export class Canvas {
@@ -61,12 +62,12 @@ export class Canvas {
     if (story.given[place]) return { text: this.#text(token), kind: "given", p: 1 };
     if (token === story.head.model.mask_id) {
       const text = guess ? this.#text(guess[0]) : "·";
-      return { text, kind: mark ? `open ${mark}` : "open", p: guess ? guess[1] : 0 };
+      return { text, kind: mark ? `open ${mark}` : "open", p: guess ? (guess[1] ?? UNKNOWN) : 0 };
     }
     const text = this.#text(token);
     if (mark) return { text, kind: mark, p: 1 };
     if (frame.open[place] && !frame.at[place]) return { text, kind: "noise", p: 0 };
-    if (frame.open[place]) return { text, kind: "open", p: guess ? guess[1] : 0.5 };
+    if (frame.open[place]) return { text, kind: "open", p: guess?.[1] ?? UNKNOWN };
     return { text, ...this.#tinted(place, tint) };
   }
 
@@ -119,7 +120,10 @@ export class Canvas {
     if (!story.given[place] && !Number.isNaN(frame.sure[place])) {
       said.push(`confidence ${percent(frame.sure[place])}`);
     }
-    if (guess) said.push(`would write ${quoted(guess[0])}, ${percent(guess[1])}`);
+    if (guess) {
+      const sure = guess[1] === null ? "" : `, ${percent(guess[1])}`;
+      said.push(`would write ${quoted(guess[0])}${sure}`);
+    }
     this.about.textContent = said.join(" · ");
     this.cells[place].setAttribute("aria-label", this.about.textContent);
   }

@@ -37,6 +37,8 @@ async function load() {
     return;
   }
   $("alert").hidden = true;
+  $("logged").hidden = !known.logs;
+  if (!known.sure) unsure();
   const name = ({ name }) => el("option", { value: name, textContent: name });
   $("model").replaceChildren(...known.models.map(name));
   sides = ["a", "b"].map((id) => {
@@ -46,6 +48,12 @@ async function load() {
   fitted();
   COMPARED.toReversed().forEach((strategy) => sides[1].choose(strategy));
   if (known.grammars.length) RULES.grammar[2] = `Or a name: ${known.grammars.join(", ")}.`;
+}
+
+// The server tells no probabilities: nothing can be coloured by them.
+function unsure() {
+  for (const option of document.querySelectorAll("[data-sure]")) option.remove();
+  $("tint").value = "age";
 }
 
 function askForKey(error) {
