@@ -65,13 +65,15 @@ def ways(model: LanguageModel) -> list[dict[str, Any]]:
     ]
 
 
-def requests(name: str, model: LanguageModel, count: int, seed: int) -> list[dict[str, Any]]:
+def requests(
+    name: str, model: LanguageModel, count: int, seed: int, prompts: Sequence[str] = PROMPTS
+) -> list[dict[str, Any]]:
     """Return different requests: prompts, lengths, settings and seeds."""
     rnd, kinds = random.Random(seed), ways(model)
     room = min(model.max_length, 64)
     made = []
     for number in range(count):
-        prompt = rnd.choice(PROMPTS)
+        prompt = rnd.choice(prompts)
         free = room - len(model.tokenizer.encode(prompt))
         block = model.network.config.block_length or 1
         size = rnd.choice([free // 2, 3 * free // 4, free]) if block == 1 else free
@@ -187,8 +189,10 @@ class Load:
         memory: Resident bytes, once a second.
     """
 
-    def __init__(self, models: Mapping[str, LanguageModel], seed: int) -> None:
-        self.models, self.rnd = models, random.Random(seed)
+    def __init__(
+        self, models: Mapping[str, LanguageModel], seed: int, prompts: Sequence[str] = PROMPTS
+    ) -> None:
+        self.models, self.rnd, self.prompts = models, random.Random(seed), prompts
         self.statuses: dict[str, int] = {}
         self.wrong: list[dict[str, Any]] = []
         self.cancelled = 0
@@ -214,7 +218,7 @@ class Load:
             kind = self.rnd.random()
             if kind < 0.15:
                 await self._malformed(client)
-            elif kind < 0.5:
+            elif kind < 0.7:
                 await self._cancelled(client)
             else:
                 await self._written(client)
@@ -222,7 +226,7 @@ class Load:
     def _body(self) -> dict[str, Any]:
         name = self.rnd.choice(list(self.models))
         number = self.rnd.randrange(12)
-        body = requests(name, self.models[name], AT_ONCE, 7)[number]
+        body = requests(name, self.models[name], AT_ONCE, 7, self.prompts)[number]
         return body | ({"stream": True} if self.rnd.random() < 0.3 else {})
 
     async def _written(self, client: httpx.AsyncClient) -> None:

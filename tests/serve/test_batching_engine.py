@@ -210,6 +210,22 @@ def test_in_a_thread_of_its_own_it_serves_drains_and_closes(model):
     assert "unison-engine" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_after_a_defect_of_its_own_it_serves_on(model, monkeypatch):
+    from unison.serve.batching.cohorts import CohortLane
+
+    def broken(self):
+        monkeypatch.undo()
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(CohortLane, "settle", broken)
+    engine = Engine().start()
+    (failed,) = [one for one in collect(engine, work(model)) if isinstance(one, Failed)]
+    assert isinstance(failed.error, ZeroDivisionError)
+    assert isinstance(list(collect(engine, work(model)))[-1], Finished)
+    assert engine.stats().rows == 0
+    engine.close()
+
+
 def test_closing_fails_what_is_not_done(model):
     engine, told = Engine(Limits(rows=1)).start(), []
     for _ in range(3):
@@ -218,3 +234,56 @@ def test_closing_fails_what_is_not_done(model):
     ends = [event for event in told if isinstance(event, Failed)]
     assert len(ends) + sum(isinstance(event, Finished) for event in told) == 3
     assert all(isinstance(event.error, InterruptedError) for event in ends)
+
+
+def continued(model, prompt, seed=0, cache="exact", **how):
+    order = ordered(model, Asked(prompt, length=48, seed=seed), Sampling(cache=cache, **how))
+    return Write(order)
+
+
+def test_a_prompt_that_was_read_before_is_remembered_and_the_text_is_the_same():
+    causal = tiny.model("ar", length=64)
+    prompt = tiny.TEXT[:36]
+    fresh, shared = Engine(Limits(prefixes=0)), Engine()
+    texts = []
+    for engine in (fresh, shared):
+        told = []
+        for seed in range(3):
+            engine.submit(continued(causal, prompt, seed), told.append)
+            rounds(engine)
+        texts.append([event.sample.tokens for event in told if isinstance(event, Wrote)])
+    assert texts[0] == texts[1]
+    assert fresh.stats().prefix_hits == 0
+    assert shared.stats().prefix_hits == 2 * 32  # two whole units of 16 tokens, twice
+    assert shared.stats().prefix_misses > 0
+
+
+def test_a_token_evaluation_that_fails_is_repeated_one_by_one(monkeypatch):
+    from unison.engine.flow import Flow
+
+    causal = tiny.model("ar", length=64)
+    advance, seen = Flow.advance, []
+
+    def fragile(self):
+        seen.append(len(self._running))
+        if any(7 in one.asked.inputs for one in self._running.values()):
+            raise RuntimeError("planted")
+        return advance(self)
+
+    bad = next(char for char in tiny.TEXT if causal.tokenizer.encode(char) == [7])
+    good = [word for word in ("the", "ox", "lazy") if bad not in word][:2]
+    told = {word: [] for word in (*good, bad)}
+    alone = {}
+    for word in good:
+        engine = Engine()
+        engine.submit(continued(causal, word), alone.setdefault(word, []).append)
+        rounds(engine)
+    monkeypatch.setattr(Flow, "advance", fragile)
+    engine = Engine()
+    for word, heard in told.items():
+        engine.submit(continued(causal, word), heard.append)
+    rounds(engine)
+    assert isinstance(told[bad][-1], Failed)
+    for word in good:
+        (wrote,) = [event for event in told[word] if isinstance(event, Wrote)]
+        assert wrote.answer == alone[word][-2].answer

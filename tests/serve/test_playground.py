@@ -11,6 +11,7 @@ from importlib import resources, util
 from pathlib import Path
 
 import pytest
+import tiny
 
 import unison
 from unison import trace
@@ -27,6 +28,7 @@ from served import Client, running
 
 from unison.serve.http import failures
 from unison.serve.playground import router
+from unison.serve.service import Hosted
 from unison.serve.settings import Settings
 
 PLAIN, JSON, PACKED = (
@@ -228,9 +230,7 @@ def test_probabilities_are_told_as_exactly_as_log_probabilities_or_not_at_all(ho
     assert set(_probabilities(none)) == {None}
     grid = {None, *(round(math.exp(-nats), 4) for nats in range(30))}
     assert set(_probabilities(coarse)) <= grid
-    sample = unison.generate(
-        models["mdlm"], parts=["the ", 8], strategy="wino", seed=2
-    )[0]
+    sample = unison.generate(models["mdlm"], parts=["the ", 8], strategy="wino", seed=2)[0]
     assert coarse[-1]["confidence"] == [
         None if sure is None else round(math.exp(math.floor(math.log(sure))), 4)
         for sure in sample.confidence
@@ -365,10 +365,25 @@ def test_a_schema_nested_beyond_all_measure_is_refused(client):
     assert response.json()["error"]["param"] == "constraint"
 
 
-def test_what_is_refused_while_writing_is_told_in_the_stream_with_its_field(client):
-    messages = _told(client, model="duo", canvas=["the ", 4], temperature=-1.0)
-    assert messages[-1]["event"] == "failed"
-    assert messages[-1]["error"]["param"] == "temperature"
+@pytest.mark.parametrize(
+    ("error", "code", "param"),
+    [
+        (ValueError("this temperature is too high for what it reads."), 400, "temperature"),
+        (KeyError("my secret"), 500, None),
+    ],
+)
+def test_what_goes_wrong_while_it_writes_is_told_in_the_stream(error, code, param):
+    def fail(*_):
+        raise error
+
+    model = tiny.model("mdlm")
+    model.network.register_forward_pre_hook(fail)
+    with running({"m": Hosted("m", model)}) as service:
+        said = _told(_client(service), canvas=["the ", 4])[-1]
+    assert said["event"] == "failed"
+    assert said["error"]["param"] == param
+    assert ("temperature" in said["error"]["message"]) == (code == 400)
+    assert "secret" not in json.dumps(said)
 
 
 def test_an_engine_that_goes_down_says_so(hosted):
@@ -410,7 +425,8 @@ def test_traces_that_are_none_are_refused(client):
         *({"documents": [{k: v for k, v in document.items() if k != key}], "names": ["a"]}
           for key in ("model", "rows", "steps", "texts", "result", "format")),
         *({"documents": [document | {key: value}], "names": ["a"]}
-          for key in ("model", "strategy", "rows", "steps", "texts", "result", "evaluations_per_step")
+          for key in ("model", "strategy", "rows", "steps", "texts", "result",
+                      "evaluations_per_step")
           for value in (None, 3, "x", [None], {"a": 1}, float("inf"))),
     ]  # fmt: skip
     answers = [_shared(client, body).status_code for body in damaged]

@@ -27,15 +27,13 @@ from unison.serve.http import failures
 from unison.serve.http.errors import problem
 from unison.serve.playground import router
 from unison.serve.service import Hosted
+from unison.serve.settings import Settings
 
 EVIL = "<script>window.hit=1</script><img src=x onerror='window.hit=1'>"
 KEY = "sk-of-the-test"
 CHROMIUM = shutil.which("chromium")
 expect.set_options(timeout=15_000)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page in"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page in")
 
 
 def _model(family: str, pause: float = 0.0):
@@ -54,11 +52,12 @@ def _model(family: str, pause: float = 0.0):
 
 
 @contextlib.contextmanager
-def _serving(key=None):
+def _serving(key=None, settings=None):
     torch.set_num_threads(1)
     models = {"mdlm": _model("mdlm"), "duo": _model("duo"), "ar": _model("ar")}
     models["slow"] = _model("mdlm", 0.02)
-    with running({name: Hosted(name, model) for name, model in models.items()}) as service:
+    hosted = {name: Hosted(name, model) for name, model in models.items()}
+    with running(hosted, settings) as service:
         app = FastAPI()
         failures.install(app, service)
 
@@ -160,6 +159,7 @@ def test_a_prompt_with_holes_is_written_and_shown_step_by_step(opened):
     assert re.search(r"tokens written\s+15\b", numbers)
 
 
+@pytest.mark.slow
 def test_the_animation_advances_while_the_text_is_still_being_written(opened):
     page = opened()
     _ask(page, "Once [[60]]", model="slow")
@@ -174,6 +174,7 @@ def test_the_animation_advances_while_the_text_is_still_being_written(opened):
     assert page.locator("#canvas-0 .open").count() == 0
 
 
+@pytest.mark.slow
 def test_the_button_stops_the_work_on_the_server_too(opened, server):
     page = opened()
     _ask(page, "Once [[150]]", model="slow")
@@ -190,6 +191,7 @@ def test_the_button_stops_the_work_on_the_server_too(opened, server):
     assert server[1].engine.stats().cancelled == before + 1
 
 
+@pytest.mark.slow
 def test_revisions_are_seen_and_the_token_under_the_pointer_is_explained(opened):
     page = opened()
     _ask(page, "The [[30]] end", "ancestral", "duo")
@@ -212,6 +214,7 @@ def test_revisions_are_seen_and_the_token_under_the_pointer_is_explained(opened)
     assert page.locator("#canvas-0-about").inner_text() == "Position 2 · “h” · given"
 
 
+@pytest.mark.slow
 def test_two_strategies_write_the_same_prompt_side_by_side(opened):
     page = opened()
     _ask(page)
@@ -230,6 +233,7 @@ def test_two_strategies_write_the_same_prompt_side_by_side(opened):
     assert boxes[0]["y"] == boxes[1]["y"]
 
 
+@pytest.mark.slow
 def test_structured_output_is_what_was_asked_for_and_printed_prettily(opened):
     page = opened()
     _ask(page, "Answer: [[12]]")
@@ -246,6 +250,7 @@ def test_structured_output_is_what_was_asked_for_and_printed_prettily(opened):
     expect(page.locator(".verdict pre")).to_have_text(re.compile("^(yes|no)$"))
 
 
+@pytest.mark.slow
 def test_what_was_written_can_be_saved_as_one_page_that_opens_offline(opened, tmp_path):
     page = opened()
     _ask(page)
@@ -264,6 +269,7 @@ def test_what_was_written_can_be_saved_as_one_page_that_opens_offline(opened, tm
     assert "fox" in re.sub(r"\s", "", text)
 
 
+@pytest.mark.slow
 def test_the_saved_page_keeps_model_text_inert(opened, tmp_path):
     page = opened()
     _evil(page)
@@ -277,6 +283,7 @@ def test_the_saved_page_keeps_model_text_inert(opened, tmp_path):
     assert offline.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.slow
 def test_model_text_that_looks_like_markup_is_only_text(opened):
     page = opened()
     _evil(page)
@@ -296,6 +303,7 @@ def _evil(page):
     _move(page, 8)
 
 
+@pytest.mark.slow
 def test_a_refusal_is_told_beside_the_field_it_is_about(opened):
     page = opened()
     _ask(page)
@@ -322,6 +330,7 @@ def test_a_refusal_is_told_beside_the_field_it_is_about(opened):
     assert page.locator(".fault").count() == 0
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_is_told_in_words(opened):
     page = opened()
     _ask(page)
@@ -330,6 +339,7 @@ def test_a_server_that_is_gone_is_told_in_words(opened):
     expect(page.locator("#alert")).to_contain_text("cannot be reached")
 
 
+@pytest.mark.slow
 def test_the_picker_offers_what_fits_the_model_and_explains_it(opened):
     page = opened()
     _ask(page, strategy=None)
@@ -354,6 +364,7 @@ def test_the_picker_offers_what_fits_the_model_and_explains_it(opened):
     expect(page.locator("#a-words")).to_contain_text("Exact")
 
 
+@pytest.mark.slow
 def test_every_process_is_shown_to_its_end(opened):
     page = opened()
     for model in ("duo", "ar"):
@@ -365,6 +376,7 @@ def test_every_process_is_shown_to_its_end(opened):
         assert len(_words(page).replace("\n", "")) >= 8
 
 
+@pytest.mark.slow
 def test_everything_can_be_done_with_the_keyboard_alone(opened):
     page = opened()
     page.locator("#model option").first.wait_for(state="attached")
@@ -404,6 +416,7 @@ def _tab_to(page, wanted):
     raise AssertionError(f"Tab does not reach {wanted}")
 
 
+@pytest.mark.slow
 def test_every_control_has_a_name_and_what_happens_is_announced(opened):
     page = opened()
     _ask(page, strategy="wino")
@@ -454,6 +467,7 @@ CONTRAST = """() => {
 }"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_can_be_read_in_light_and_dark(opened, scheme):
     page = opened(color_scheme=scheme, reduced_motion="reduce")
@@ -477,6 +491,7 @@ def test_all_text_can_be_read_in_light_and_dark(opened, scheme):
     assert worst[0][0] >= 4.5, worst
 
 
+@pytest.mark.slow
 def test_a_phone_never_scrolls_sideways(opened):
     page = opened(viewport={"width": 360, "height": 740}, has_touch=True)
     _ask(page, "w" * 300 + " [[20]]" * 2 + "☃" * 10, "wino")
@@ -507,6 +522,7 @@ def _widest(page):
     )
 
 
+@pytest.mark.slow
 def test_who_wants_no_motion_gets_none(opened):
     page = opened(reduced_motion="reduce")
     _ask(page)
@@ -519,6 +535,7 @@ def test_who_wants_no_motion_gets_none(opened):
     assert moving == 0
 
 
+@pytest.mark.slow
 def test_a_key_is_asked_for_used_and_kept_for_the_session_only(opened):
     with _serving(KEY) as (url, _):
         page = opened(url)
@@ -534,3 +551,22 @@ def test_a_key_is_asked_for_used_and_kept_for_the_session_only(opened):
         page.locator("#model option").first.wait_for(state="attached")
         assert page.locator(".fault").count() == 0
         page.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_tells_no_probabilities_or_logs_prompts_says_so(opened):
+    with _serving(settings=Settings(logprobs=0, log_prompts=True)) as (url, _):
+        page = opened(url)
+        _ask(page)
+        expect(page.locator("#logged")).to_be_visible()
+        assert page.locator("#tint option").all_inner_texts() == ["step written", "none"]
+        assert "sure" not in page.locator(".legend").inner_text()
+        _run(page)
+        expect(page.locator("#step")).to_have_text("step 8 of 8")
+        for step in (3, 8):
+            _move(page, step)
+            for cell in page.locator("#canvas-0 .token").all():
+                cell.click()
+                told = page.locator("#canvas-0-about").inner_text()
+                assert "%" not in told
+                assert "NaN" not in told

@@ -20,7 +20,11 @@ pytest.importorskip("ray.serve")
 pytest.importorskip("ray.data")
 openai = pytest.importorskip("openai")
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # Ray Data sets options of its own that it deprecates.
+    pytest.mark.filterwarnings(r"ignore:`use_\w+` is deprecated:DeprecationWarning"),
+]
 NAME = "tiny"
 
 

@@ -18,6 +18,12 @@ CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no chromium")
 HOT = Temper(1.0)
 DRAFTS = Composed(select=Threshold(0.03), revise=WINO(0.05), temper=HOT)
+STRATEGIES = {
+    "drafts": ("mdlm", DRAFTS),
+    "ancestral": ("mdlm", "ancestral"),
+    "uniform": ("duo", "ancestral"),
+    "left to right": ("ar", "left_to_right"),
+}
 
 
 def recorded(family, strategy, seed):
@@ -32,10 +38,8 @@ def recorded(family, strategy, seed):
 @pytest.fixture(scope="module")
 def runs():
     return {
-        "drafts": recorded("mdlm", DRAFTS, 1),
-        "ancestral": recorded("mdlm", "ancestral", 2),
-        "uniform": recorded("duo", "ancestral", 3),
-        "left to right": recorded("ar", "left_to_right", 4),
+        name: recorded(family, strategy, seed)
+        for seed, (name, (family, strategy)) in enumerate(STRATEGIES.items(), 1)
     }
 
 
@@ -93,7 +97,10 @@ def states(page, row=0):
     return cells.evaluate_all("all => all.map(cell => [cell.textContent, cell.classList[1]])")
 
 
-@pytest.mark.parametrize("name", ["drafts", "ancestral", "uniform", "left to right"])
+SLOW = (pytest.param(name, marks=pytest.mark.slow) for name in list(STRATEGIES)[1:])
+
+
+@pytest.mark.parametrize("name", ["drafts", *SLOW])
 def test_every_step_shows_its_canvas_and_the_end_the_text_that_was_written(name, opened, runs):
     samples, document = runs[name]
     page = opened(name)
@@ -123,6 +130,7 @@ def signed(said):
     return said.replace("\n", "↵")
 
 
+@pytest.mark.slow
 def test_keys_and_buttons_move_the_step_and_playing_stops_at_the_end(opened, runs):
     page = opened("drafts")
     last = len(runs["drafts"][1]["steps"])
@@ -148,6 +156,7 @@ def test_keys_and_buttons_move_the_step_and_playing_stops_at_the_end(opened, run
     assert page.get_by_role("button", name="play").is_visible(), "no longer pause"
 
 
+@pytest.mark.slow
 def test_a_token_tells_its_story_on_focus_and_arrows_walk_on(opened, runs):
     page = opened("ancestral")
     _, document = runs["ancestral"]
@@ -170,6 +179,7 @@ def test_a_token_tells_its_story_on_focus_and_arrows_walk_on(opened, runs):
     assert card.is_hidden()
 
 
+@pytest.mark.slow
 def test_details_follow_a_token_that_had_to_be_scrolled_to(opened):
     page = opened("ancestral", viewport={"width": 500, "height": 320})
     page.evaluate("window.scrollTo(0, 0)")
@@ -179,6 +189,7 @@ def test_details_follow_a_token_that_had_to_be_scrolled_to(opened):
     assert page.locator("#details").is_visible()
 
 
+@pytest.mark.slow
 def test_two_traces_are_compared_token_by_token(opened, runs):
     page = opened("drafts", "ancestral")
     one, other = (runs[name][1]["result"] for name in ("drafts", "ancestral"))
@@ -198,6 +209,7 @@ def test_two_traces_are_compared_token_by_token(opened, runs):
     assert not any(name.startswith("model.tokenizer") for name in differing)
 
 
+@pytest.mark.slow
 def test_runs_of_unlike_length_go_together_by_step_or_by_share(opened, runs):
     page = opened("left to right", "ancestral")
     seek(page, 0)
@@ -208,6 +220,7 @@ def test_runs_of_unlike_length_go_together_by_step_or_by_share(opened, runs):
     assert [state for _, state in states(page, 2)].count("open") == 9
 
 
+@pytest.mark.slow
 def test_any_of_many_traces_can_be_chosen(opened, runs):
     page = opened(*list(runs) * 2)
     assert page.locator(".panel").count() == 2
@@ -220,6 +233,7 @@ def test_any_of_many_traces_can_be_chosen(opened, runs):
     assert page.locator(".panel").count() == 1, "one is always shown"
 
 
+@pytest.mark.slow
 def test_a_text_is_found_across_tokens_and_a_token_by_number(opened, runs):
     page = opened("ancestral")
     _, document = runs["ancestral"]
@@ -232,6 +246,7 @@ def test_a_text_is_found_across_tokens_and_a_token_by_number(opened, runs):
     assert found.count() == document["result"][0].count(token)
 
 
+@pytest.mark.slow
 def test_each_shade_shows_its_numbers(opened, runs):
     page = opened("drafts")
     samples, document = runs["drafts"]
@@ -260,6 +275,7 @@ def test_each_shade_shows_its_numbers(opened, runs):
             assert abs(shaded[place] - 10 * sure) <= 0.51
 
 
+@pytest.mark.slow
 def test_what_a_model_wrote_stays_text(opened, runs):
     nasty = "</script><img src=x onerror=alert(1)>\u2028"
 
@@ -275,6 +291,7 @@ def test_what_a_model_wrote_stays_text(opened, runs):
     assert page.locator(".cells").first.locator(".cell").count() == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_nothing_is_wider_than_the_screen(scheme, opened):
     page = opened("drafts", "uniform", viewport={"width": 360, "height": 740}, color_scheme=scheme)

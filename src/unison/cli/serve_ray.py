@@ -61,17 +61,30 @@ def run(arguments: list[str]) -> None:
     flags = shared.parse(Flags, "serve-ray", arguments)
     path = str(folder.newest_finished(Path("runs"))) if name is None else name
     plan, place = planned(flags, path), Place(flags.ray, flags.detach)
-    stop = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     try:
         with deployed(plan, place) as url:
             shared.log(f"serving {plan.name} at {url}")
-            if not flags.detach:
-                stop.wait()
-    except KeyboardInterrupt:
-        shared.log("stopped")
+            if flags.detach:
+                return
+            _wait()
+            shared.log("letting running requests end")
+    except KeyboardInterrupt:  # before it was up, or again while it goes down
+        pass
+    shared.log("stopped")
+
+
+def _wait() -> None:
+    """Return when the process is told to end; Ray has put handlers of its own by now."""
+    stop = threading.Event()
+    before = {
+        told: signal.signal(told, lambda number, frame: stop.set())
+        for told in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        stop.wait()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for told, handler in before.items():
+            signal.signal(told, handler)
 
 
 def planned(flags: Flags, path: str) -> Plan:

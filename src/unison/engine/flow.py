@@ -130,7 +130,7 @@ class Flow:
         """Whether any request waits or runs."""
         return bool(self._waiting or self._running)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def advance(self) -> list[Said]:
         """Let waiting requests join, then write one token of each running one."""
         while self._waiting and self._slots.free:

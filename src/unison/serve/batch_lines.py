@@ -60,7 +60,8 @@ def scan(path: Path) -> Facts:
     """
     digest = hashlib.sha256()
     seen: dict[str, int] = {}
-    bad: list[Line] = []
+    bad: Line | None = None
+    unread = 0
     for number, text in texts(path):
         digest.update(f"{number} {text}\n".encode())
         line = parse(number, text)
@@ -71,13 +72,12 @@ def scan(path: Path) -> Facts:
             )
         seen[line.custom_id] = number
         if line.problem:
-            bad = [*bad, line][:1]
-            unread += 1
+            bad, unread = bad or line, unread + 1
     if not seen:
         raise ValueError(f"{path} holds no request; write one JSON object on each line.")
-    if unread == len(seen):
-        raise ValueError(f"{path} holds no request that can be read; {bad[0].problem}")
-    return Facts(digest.hexdigest(), len(seen), bad[0] if bad else None)
+    if bad is not None and unread == len(seen):
+        raise ValueError(f"{path} holds no request that can be read; {bad.problem}")
+    return Facts(digest.hexdigest(), len(seen), bad)
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:

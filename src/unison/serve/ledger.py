@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from unison import files
 
 FORMAT_VERSION = 1
+_BRIEF = 40  # characters of a value that a message shows
 
 
 class Ledger:
@@ -105,12 +106,31 @@ def _claim(path: Path, facts: Mapping[str, Any]) -> None:
             f"{beside} is of format {version} and this unison reads {FORMAT_VERSION}; go on with "
             "the version that began it."
         )
-    wrong = [name for name in {**known, **facts} if known.get(name) != facts.get(name)]
+    wrong = _differences(known, facts)
     if wrong:
         raise ValueError(
             f"{path} was begun with another {' and another '.join(wrong)}; give what it was begun "
             f"with, or another name for the output. {beside} says what it was."
         )
+
+
+def _differences(known: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """Return what differs, and where both are known how."""
+    wrong = []
+    for name in {**known, **facts}:
+        before, now = known.get(name), facts.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            inner = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+            how = [f"{key} {_brief(before.get(key))}, not {_brief(now.get(key))}" for key in inner]
+            wrong += [f"{name} ({'; '.join(how)})"] if inner else []
+        elif before != now:
+            wrong.append(name)
+    return wrong
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 4]}..."
 
 
 def _whole(file: BinaryIO, path: Path, names: Iterable[str]) -> tuple[int, int]:

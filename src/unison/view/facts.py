@@ -1,6 +1,5 @@
 """What does a trace say about its run? Settings by name, counts by row, and a label."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +34,7 @@ def _facts(document: Mapping[str, Any], rows: Sequence[Packed]) -> dict[str, Any
     mask = model.get("mask_id")
     if mask is not None and not isinstance(mask, int):
         raise TraceError(f"its mask is {mask!r}.")
-    if not isinstance(cost, int | float) or not math.isfinite(cost):
+    if not isinstance(cost, int):
         raise TraceError(f"its evaluations of a step are {cost!r:.40}.")
     told = [_row(*each, cost) for each in zip(document["rows"], rows, strict=True)]
     header = {name: document[name] for name in _SHOWN if name in document}

@@ -1,6 +1,7 @@
 """How do many requests share one model, and none of them notice the others?"""
 
-from unison.serve.batching.engine import Engine, Limits
+from unison.serve.batching.engine import Engine
+from unison.serve.batching.limits import Limits
 from unison.serve.batching.listening import collect, listen
 from unison.serve.batching.work import (
     Answered,

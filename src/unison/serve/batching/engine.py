@@ -1,6 +1,7 @@
 """How does one thread serve everybody? Round by round, an evaluation of each at a time."""
 
 import itertools
+import logging
 import queue
 import threading
 import time
@@ -13,6 +14,7 @@ import torch
 from unison.serve.batching import account
 from unison.serve.batching.cohorts import CohortLane
 from unison.serve.batching.hub import Asked, Hub, by_network
+from unison.serve.batching.limits import Limits
 from unison.serve.batching.queueing import FairQueue, Waiting
 from unison.serve.batching.remembering import Remembered
 from unison.serve.batching.tasks import TaskLane
@@ -21,6 +23,7 @@ from unison.serve.batching.tokens import TokenLane
 from unison.serve.batching.unit import Lane, Unit
 from unison.serve.batching.work import (
     Answered,
+    Event,
     Failed,
     Finished,
     Full,
@@ -32,35 +35,8 @@ from unison.serve.batching.work import (
     Wrote,
 )
 
+_LOG = logging.getLogger("unison.serve")
 _IDLE = 0.05  # seconds between looks at deadlines while nothing runs
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an engine takes on.
-
-    Attributes:
-        rows: Texts written at once.
-        waiting: Pieces of work that may wait; more are refused.
-        memory: Bytes for running work, weights aside; ``None`` for no limit.
-        preempt: Whether work of a higher priority may interrupt.
-        prefixes: Bytes of keys and values of prompts remembered for later requests; 0 for none.
-    """
-
-    rows: int = 64
-    waiting: int = 256
-    memory: int | None = None
-    preempt: bool = True
-    prefixes: int = 256 << 20
-
-    def __post_init__(self) -> None:
-        for name in ("rows", "waiting"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.prefixes < 0:
-            raise ValueError(f"prefixes must be at least 0 bytes, got {self.prefixes}.")
-        if self.memory is not None and self.memory < 1:
-            raise ValueError(f"memory must be at least 1 byte, got {self.memory}.")
 
 
 @dataclass(eq=False)
@@ -82,6 +58,18 @@ class _Running:
     since: float
     began: float | None = None
     left: int = 0
+
+
+def _guarded(tell: Tell) -> Tell:
+    """Return a listener whose mistakes harm nobody else."""
+
+    def safely(event: Event) -> None:
+        try:
+            tell(event)
+        except Exception:  # noqa: BLE001  # whatever it is, it is the listener's alone
+            _LOG.exception("a listener failed")
+
+    return safely
 
 
 class _Cancel(NamedTuple):
@@ -110,11 +98,7 @@ class Engine:
         self.limits = Limits() if limits is None else limits
         self._hub = Hub(evaluate)
         self._remembered = Remembered(self.limits.prefixes)
-        self._lanes: list[Lane] = [  # the first that takes a unit runs it; see ``_advance``
-            TokenLane(self._remembered, self.limits.rows),
-            CohortLane(self._hub, self._remembered),
-            TaskLane(self._hub),
-        ]
+        self._lanes = self._fresh_lanes()
         self._clock = clock
         self._said: queue.SimpleQueue[_Running | _Cancel] = queue.SimpleQueue()
         self._queue: FairQueue[Unit] = FairQueue()
@@ -157,7 +141,7 @@ class Engine:
                 )
             self._taken += 1
             self._idle.clear()
-            one = _Running(next(self._tickets), work, tell, self._clock())
+            one = _Running(next(self._tickets), work, _guarded(tell), self._clock())
             self._said.put(one)
         return one.ticket
 
@@ -216,13 +200,15 @@ class Engine:
     def _loop(self) -> None:
         try:
             while self._state != "closed":
-                self.round(wait=_IDLE)
+                try:
+                    self.round(wait=_IDLE)
+                except Exception as error:  # noqa: BLE001  # a defect must not end the service
+                    self._begin_anew(error)
         finally:
             with self._admitted:  # after this nothing comes in
                 self._state = "closed"
             self._listen(0.0)
-            for ticket in list(self._works):
-                self._end(ticket, Failed(InterruptedError("the server went down.")))
+            self._begin_anew(InterruptedError("the server went down."))
 
     @torch.no_grad()
     def round(self, wait: float = 0.0) -> None:
@@ -240,6 +226,21 @@ class Engine:
             began = time.perf_counter()
             self._advance()
             self._busy += time.perf_counter() - began
+
+    def _fresh_lanes(self) -> list[Lane]:
+        """Return empty lanes; the first that takes a unit runs it (see ``_advance``)."""
+        return [
+            TokenLane(self._remembered, self.limits.rows),
+            CohortLane(self._hub, self._remembered),
+            TaskLane(self._hub),
+        ]
+
+    def _begin_anew(self, error: Exception) -> None:
+        """Fail all work there is, and forget what lanes held, whatever state it is in."""
+        self._lanes = self._fresh_lanes()
+        self._running = {}
+        for ticket in list(self._works):
+            self._end(ticket, Failed(error))
 
     def _listen(self, wait: float) -> None:
         """Take in what was said since the last round."""

@@ -1,6 +1,7 @@
 """Which machines? A Ray started here, or a cluster that runs already."""
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 LOCAL = "local"
+# Lets Ray's own processes listen on loopback; read when Ray is imported. Their default, on all
+# interfaces but on Linux, is of no use to a cluster of one machine.
+_ALONE = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 _STORE = 80 * 2**20  # bytes of shared memory; requests and answers are small
 
 
@@ -46,6 +50,8 @@ def connected(address: str, cpus: float) -> Iterator[Any]:
     Raises:
         ValueError: Ray is not installed, or no cluster answers there.
     """
+    if address == LOCAL:
+        os.environ.setdefault(*_ALONE)
     ray = required()
     already = ray.is_initialized()
     if not already:
