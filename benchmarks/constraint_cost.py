@@ -105,7 +105,7 @@ def regular(arguments, tokenizer, forward, process, belief):
             blank = canvas(process, share, text, generator)
             for how, strategy in STRATEGIES.items():
                 bound = Bound(Conditioner(tokens), 0, hole)
-                tied = ConstrainedDenoiser(_heard(belief), process, (bound,))
+                tied = ConstrainedDenoiser(_heard(belief), process, ((bound,),))
                 key = Key(rng.rows(0, 0, 1), 0)
                 work = {
                     "forward": forward,
@@ -158,7 +158,7 @@ def nesting(arguments, tokenizer, process):
                 return decode(strategy, process, denoise, blank, Key(rng.rows(seed, 0, 1)), on_step)
 
             bound = Bound(Conditioner(tokens), 0, hole)
-            run(ConstrainedDenoiser(_heard(belief), process, (bound,)), watch)
+            run(ConstrainedDenoiser(_heard(belief), process, ((bound,),)), watch)
             whole = times[-1] - times[1]
             begun = time.process_time()
             run(_heard(belief))

@@ -88,7 +88,7 @@ def test_a_second_signal_does_not_wait_and_what_runs_is_told(run):
     with (
         serving(run, "--drain", "600", "--device", "cpu") as (process, url, _),
         httpx.Client(base_url=url, timeout=60) as http,
-        http.stream("POST", "/v1/completions", json={**LONG, "steps": 10_000}) as answer,
+        http.stream("POST", "/v1/completions", json={**LONG, "steps": 4_000}) as answer,
     ):
         events = answer.iter_lines()
         assert next(events).startswith("data: ")

@@ -113,11 +113,14 @@ def ancestral(family, steps, heat=1.0, among=None):
 def run(as_denoiser, seed):
     """Decode many rows under the constraint; the draws of each row."""
 
-    def decoded(strategy, process, rows=ROWS, pattern=PATTERN, tables=TABLES, nulls=(END,)):
+    def decoded(
+        strategy, process, rows=ROWS, pattern=PATTERN, tables=TABLES, nulls=(END,), bounds=None
+    ):
         letters = vocabulary([b"a", b"b", b"c" if END not in nulls else None], nulls, "abc")
         tokens = TokenMachine(machine(regex(pattern)), letters)
         hole = np.zeros(LENGTH, dtype=np.int64)
-        bound = tuple(Bound(Conditioner(tokens), 0, hole) for _ in range(rows))
+        bound = tuple((Bound(Conditioner(tokens), 0, hole),) for _ in range(rows))
+        bound = bound if bounds is None else bounds(letters, rows)
         denoise = ConstrainedDenoiser(as_denoiser(tables), process, bound)
         key = Key(rng.rows(seed, 0, rows))
         blank = torch.zeros(rows, LENGTH, dtype=torch.int64)
@@ -163,6 +166,25 @@ def test_a_language_of_all_texts_changes_no_law(run, name):
     assert max(abs(plain[x] - law[x]) for x in law) < 1e-12
     done = run(Jointly(Ancestral(2)), process, pattern="[abc]*", nulls=())
     assert_law(drawn(done), law)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_holes_of_languages_of_their_own_are_drawn_each_from_its_own_law(run, name, steps):
+    """The first is a or b, of the second nothing is said, the third is b or nothing."""
+    process, family = FAMILIES[name]
+
+    def bounds(letters, rows):
+        one = np.zeros(1, dtype=np.int64)
+        first, third = (TokenMachine(machine(regex(p)), letters) for p in ("a|b", "b?"))
+        return tuple(
+            (Bound(Conditioner(first), 0, one, True), Bound(Conditioner(third), 2, one, True))
+            for _ in range(rows)
+        )
+
+    among = [text for text in EVERY if text[0] != END and text[2] in (1, END)]
+    law = ancestral(family, steps, among=among)
+    assert_law(drawn(run(Jointly(Ancestral(steps)), process, bounds=bounds)), law)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
@@ -258,7 +280,7 @@ def test_remdm_remembers_what_the_model_said(as_denoiser):
         Conditioner(TokenMachine(machine(regex(PATTERN)), letters)), 0, np.zeros(3, np.int64)
     )
     process = Absorbing(VOCAB)
-    denoise = ConstrainedDenoiser(as_denoiser(TABLES), process, (bound,))
+    denoise = ConstrainedDenoiser(as_denoiser(TABLES), process, ((bound,),))
     blank = torch.full((1, LENGTH), MASK)
     canvas = Canvas(blank, torch.zeros_like(blank, dtype=torch.bool))
     strategy = Jointly(ReMDM(steps=2, mode="conf"))
@@ -274,7 +296,7 @@ def test_the_marginals_of_a_constrained_denoiser_are_exact(as_denoiser):
     letters = vocabulary([b"a", b"b", None], (END,), "ab")
     tokens = TokenMachine(machine(regex(PATTERN)), letters)
     bound = Bound(Conditioner(tokens), 0, np.zeros(3, np.int64))
-    denoise = ConstrainedDenoiser(as_denoiser(TABLES), Absorbing(VOCAB), (bound, None))
+    denoise = ConstrainedDenoiser(as_denoiser(TABLES), Absorbing(VOCAB), ((bound,), ()))
     blank = torch.full((2, LENGTH), MASK)
     tied, free = denoise(blank, torch.ones(2, dtype=torch.float64)).double().exp()
     belief = TABLES.belief((MASK,) * LENGTH, 1.0)

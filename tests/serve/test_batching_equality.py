@@ -178,6 +178,20 @@ def test_a_stop_string_ends_the_text_early_and_is_not_shown(models):
     assert wrote.sample.nfe < whole.told[-2].sample.nfe
 
 
+def test_of_several_holes_only_what_was_written_counts(models):
+    parts = ["the", 4, "ox", 3, "dog"]
+    order = ordered(models["mdlm"], Asked(parts=parts), Sampling("llada", steps=4))
+    (heard,) = step_by_step(Engine(), [Write(order)])
+    wrote = heard.told[-2]
+    ends = models["mdlm"].eos_ids
+    holes = wrote.sample.tokens[3:7] + wrote.sample.tokens[9:12]
+    if not set(holes) & set(ends):
+        assert (wrote.tokens, wrote.ended) == (7, "length")
+        assert "ox" in wrote.answer
+    else:
+        assert wrote.tokens <= 7
+
+
 def test_interrupted_texts_begin_again_and_are_the_same(models):
     low = [(o, a, h) for o, a, h in orders(models, 11, 4) if a.num == 1]
     works = [Write(order, watch=True, terms=Terms("a", priority=0)) for order, *_ in low]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,17 +20,19 @@ from unison.types import Belief, Denoiser, Focus, Shadowing, Time, Tokens
 
 @dataclass(frozen=True)
 class Bound:
-    """The constraint of a row.
+    """A constraint of a row; a row may have several, of stretches that do not overlap.
 
     Attributes:
         conditioner: Knows the language.
         first: Where the constrained stretch begins on the canvas.
         hole: For each slot of it, the number of its hole; -1 where the token is given.
+        others: Whether the row has open places of which no constraint speaks.
     """
 
     conditioner: Conditioner
     first: int
     hole: Int[np.ndarray, " N"]
+    others: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ConstrainedDenoiser:
     Attributes:
         denoise: What is conditioned.
         process: Says which tokens are settled.
-        rows: The constraint of each row; ``None`` for none.
+        rows: The constraints of each row.
         keep: As in ``Rowwise``; ``None``, which to a protocol is none, where ``denoise`` cannot.
         shadow: As in ``Shadowing``, the first belief heard before it is conditioned; likewise.
         evaluations: As in ``Counted``; likewise.
@@ -51,7 +53,7 @@ class ConstrainedDenoiser:
 
     denoise: Denoiser
     process: Process
-    rows: tuple[Bound | None, ...]
+    rows: tuple[tuple[Bound, ...], ...]
     keep: Callable[[Int[Tensor, " R"]], Denoiser] | None = field(init=False, repr=False)
     shadow: Callable[[Tokens, Time, Focus], tuple["Hearing", Belief]] | None = field(
         init=False, repr=False
@@ -115,7 +117,7 @@ class Hearing:
         return Texts(self, torch.maximum(shaped, self.said - LAST_RESORT))
 
     @cached_property
-    def stretches(self) -> list[tuple[Stretch, Int[Tensor, " O"]] | None]:
+    def stretches(self) -> list[list[tuple[Stretch, Int[Tensor, " O"]]]]:
         """The constrained slots of each row, and the columns that speak of open ones."""
         xt = self.xt.cpu().numpy()
         settled = self.whose.process.settled(self.xt).cpu().numpy()
@@ -125,10 +127,11 @@ class Hearing:
             start = self.focus.block[:, 0].cpu().numpy()
             settled = settled | (np.arange(xt.shape[1]) < start[:, None])
         return [
-            None
-            if row is None
-            else _stretch(row, xt[i], settled[i], None if places is None else places[i])
-            for i, row in enumerate(self.whose.rows)
+            [
+                _stretch(bound, xt[i], settled[i], None if places is None else places[i])
+                for bound in bounds
+            ]
+            for i, bounds in enumerate(self.whose.rows)
         ]
 
 
@@ -163,37 +166,37 @@ class Texts:
     belief: Belief
 
     @cached_property
-    def laws(self) -> list[Conditioned | None]:
-        """The law of each row; ``None`` where there is no constraint."""
-        laws: list[Any] = []
-        for i, (row, slots) in enumerate(
-            zip(self.heard.whose.rows, self.heard.stretches, strict=True)
-        ):
-            if row is None or slots is None:
-                laws.append(None)
-                continue
-            stretch, columns = slots
-            open_ = self.belief[i]
-            if len(columns) < len(open_):
-                open_ = open_[columns.to(open_.device)]
-            laws.append(row.conditioner.law(stretch, open_))
-        return laws
+    def laws(self) -> list[list[Conditioned]]:
+        """The law of each constrained stretch, row by row."""
+        return [
+            [
+                bound.conditioner.law(stretch, self._said(i, columns))
+                for bound, (stretch, columns) in zip(bounds, slots, strict=True)
+            ]
+            for i, (bounds, slots) in enumerate(
+                zip(self.heard.whose.rows, self.heard.stretches, strict=True)
+            )
+        ]
+
+    def _said(self, row: int, columns: Int[Tensor, " O"]) -> Tensor:
+        """Return the weights of a stretch's open slots."""
+        said = self.belief[row]
+        return said[columns.to(said.device)] if len(columns) < len(said) else said
 
     def marginals(self) -> Belief:
         """Return each position's own law; the belief itself where nothing is constrained."""
         if len(self.laws) == 1 and self._whole(0):
-            return cast(Conditioned, self.laws[0]).marginals()[None].to(self.belief.dtype)
+            return self.laws[0][0].marginals()[None].to(self.belief.dtype)
         answer = self.belief.clone()
-        for i, law in enumerate(self.laws):
-            slots = self.heard.stretches[i]
-            if law is not None and slots is not None:
-                answer[i, slots[1].to(answer.device)] = law.marginals().to(answer.dtype)
+        for i, (laws, slots) in enumerate(zip(self.laws, self.heard.stretches, strict=True)):
+            for law, (_, columns) in zip(laws, slots, strict=True):
+                answer[i, columns.to(answer.device)] = law.marginals().to(answer.dtype)
         return answer
 
     def _whole(self, row: int) -> bool:
-        """Whether a row's law speaks of every position heard, in order."""
+        """Whether one law of a row speaks of every position heard, in order."""
         slots = self.heard.stretches[row]
-        return slots is not None and len(slots[1]) == self.belief.shape[1]
+        return len(slots) == 1 and len(slots[0][1]) == self.belief.shape[1]
 
     def draw(self, u: Uniforms) -> Int[Tensor, "B F"]:
         """Return one text of each row; independent tokens where nothing is constrained."""
@@ -215,17 +218,34 @@ class Texts:
         tied: Callable[[int, Bound, Conditioned], np.ndarray],
         apart: Callable[[int], Tensor],
     ) -> Int[Tensor, "B F"]:
-        focus, rows = self.heard.focus, []
-        for i, (law, row) in enumerate(zip(self.laws, self.heard.whose.rows, strict=True)):
-            if law is None or row is None:
-                rows.append(apart(i))
-                continue
-            whole = self.heard.xt[i].clone()
-            text = torch.as_tensor(tied(i, row, law), device=whole.device)
-            part = whole[row.first : row.first + len(text)]
+        return torch.stack(
+            [
+                self._row(i, laws, tied, apart) if laws else apart(i)
+                for i, laws in enumerate(self.laws)
+            ]
+        )
+
+    def _row(
+        self,
+        i: int,
+        laws: list[Conditioned],
+        tied: Callable[[int, Bound, Conditioned], np.ndarray],
+        apart: Callable[[int], Tensor],
+    ) -> Int[Tensor, " F"]:
+        """Return the tokens of a row under constraints: those of no stretch are drawn apart."""
+        focus, whole = self.heard.focus, self.heard.xt[i].clone()
+        bounds = self.heard.whose.rows[i]
+        if any(bound.others for bound in bounds):
+            places = slice(None) if focus is None else focus.positions[i]
+            whole[places] = apart(i).to(whole.dtype)
+            for bound in bounds:
+                part = slice(bound.first, bound.first + len(bound.hole))
+                whole[part] = self.heard.xt[i, part]
+        for law, bound in zip(laws, bounds, strict=True):
+            text = torch.as_tensor(tied(i, bound, law), device=whole.device)
+            part = whole[bound.first : bound.first + len(text)]
             part.copy_(torch.where(text >= 0, text, part))
-            rows.append(whole if focus is None else whole[focus.positions[i]])
-        return torch.stack(rows)
+        return whole if focus is None else whole[focus.positions[i]]
 
     def _taken(self, values: Float[Tensor, "B L"]) -> Float[Tensor, "B F"]:
         focus = self.heard.focus

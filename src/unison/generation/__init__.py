@@ -1,7 +1,7 @@
 """How does a model write for someone? Prompts and holes become canvases, tokens become text."""
 
 from unison.generation.canvases import Part
-from unison.generation.constraining import Covers, vocabulary_of
+from unison.generation.constraining import Covers, PerHole, vocabulary_of
 from unison.generation.sample import Sample, filled, read
 from unison.generation.settings import (
     Sampling,
@@ -20,6 +20,7 @@ __all__ = [
     "Covers",
     "OnStep",
     "Part",
+    "PerHole",
     "Sample",
     "Sampling",
     "check",

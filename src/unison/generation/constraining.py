@@ -44,26 +44,54 @@ class Rule:
     hole: Int[np.ndarray, " N"]
     known: tuple[int, ...] | None = None
 
-    def bound(self) -> Bound:
+    def bounds(self) -> tuple[Bound, ...]:
         """Return the rule for one text that is about to be written."""
         conditioner = Conditioner(self.tokens)
         if self.known is not None:
             conditioner.remember(np.array(self.known), self.hole)
-        return Bound(conditioner, self.first, self.hole)
+        return (Bound(conditioner, self.first, self.hole),)
+
+
+@dataclass(frozen=True)
+class PerHole:
+    """A language for each hole of a canvas, in order; ``None`` for any text.
+
+    Unlike a language of the whole canvas it says where each hole's text ends: where the hole does.
+    """
+
+    languages: tuple[Grammar | None, ...]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the holes of one row must obey, each by itself.
+
+    Attributes:
+        parts: A rule for each hole that has one.
+        others: Whether there are holes that have none.
+    """
+
+    parts: tuple[Rule, ...]
+    others: bool
+
+    def bounds(self) -> tuple[Bound, ...]:
+        """Return the rules for one text that is about to be written."""
+        each = (bound for part in self.parts for bound in part.bounds())
+        return tuple(replace(bound, others=self.others) for bound in each)
 
 
 def rules(
     model: LanguageModel,
     rows: Sequence[Row],
-    constraint: Grammar | Sequence[Grammar | None] | None,
+    constraint: Grammar | PerHole | Sequence[Grammar | PerHole | None] | None,
     covers: Covers,
-) -> list[Rule | None]:
+) -> list[Rule | Rules | None]:
     """Return what each row must obey; ``None`` where nothing.
 
     Args:
         model: Would write.
         rows: Canvases.
-        constraint: The language of all rows, or one for each.
+        constraint: The language of all rows, or one for each; or languages of their holes.
         covers: Whether it speaks of the answer, from its first open token to its last (of a
             scaffold from its first token), or of the whole canvas.
 
@@ -76,10 +104,11 @@ def rules(
     if constraint is None and covers != "answer":
         raise ValueError(f"covers={covers!r} says what a constraint speaks of, and there is none.")
     languages = _each(constraint, len(rows))
-    made: dict[tuple[Row, int], Rule | None] = {}
+    made: dict[tuple[Row, int], Rule | Rules | None] = {}
     for row, language in zip(rows, languages, strict=True):
         if language is not None and (row, id(language)) not in made:
-            made[row, id(language)] = _rule(model, row, language, covers)
+            find = _rules if isinstance(language, PerHole) else _rule
+            made[row, id(language)] = find(model, row, language, covers)  # pyright: ignore
     return [
         None if language is None else made[row, id(language)]
         for row, language in zip(rows, languages, strict=True)
@@ -87,9 +116,9 @@ def rules(
 
 
 def _each(
-    constraint: Grammar | Sequence[Grammar | None] | None, count: int
-) -> list[Grammar | None]:
-    if constraint is None or isinstance(constraint, Grammar):
+    constraint: Grammar | PerHole | Sequence[Grammar | PerHole | None] | None, count: int
+) -> list[Grammar | PerHole | None]:
+    if constraint is None or isinstance(constraint, Grammar | PerHole):
         return [constraint] * count
     if len(constraint) != count:
         raise ValueError(
@@ -97,6 +126,34 @@ def _each(
             "one for each."
         )
     return list(constraint)
+
+
+def _rules(model: LanguageModel, row: Row, each: PerHole, covers: Covers) -> Rules | None:
+    """Return what the holes of a row must obey.
+
+    Raises:
+        ConstraintError: There are not as many languages as holes, or one has no text that fits.
+    """
+    if covers != "answer":
+        raise ConstraintError("languages of holes speak of holes; covers must be answer.")
+    hole = np.array(_holes(row.given), dtype=np.int64)
+    count = int(hole.max()) + 1
+    if len(each.languages) != count:
+        raise ConstraintError(
+            f"there are {len(each.languages)} languages and the canvas has {count} holes; give "
+            "one for each, None for any text. Holes that touch are one."
+        )
+    parts = []
+    for number, language in enumerate(each.languages):
+        if language is None:
+            continue
+        places = np.flatnonzero(hole == number)
+        slots = np.zeros(len(places), dtype=np.int64)
+        tokens = compiled(language, vocabulary_of(model))
+        rule = Rule(language, tokens, int(places[0]), slots)
+        _check_room(rule, len(slots))
+        parts.append(rule)
+    return Rules(tuple(parts), None in each.languages) if parts else None
 
 
 def _rule(model: LanguageModel, row: Row, language: Grammar, covers: Covers) -> Rule | None:
@@ -159,7 +216,7 @@ def _check_exactly(model: LanguageModel, rule: Rule, tokens: tuple[int, ...]) ->
         rule.hole,
     )
     try:
-        rule.bound().conditioner.law(stretch, torch.zeros(0, model.tokenizer.vocab_size))
+        rule.bounds()[0].conditioner.law(stretch, torch.zeros(0, model.tokenizer.vocab_size))
     except ConstraintError as error:
         raise _too_small(rule) from error
 

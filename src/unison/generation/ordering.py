@@ -15,7 +15,7 @@ from unison.decode.composition import refuses_constraint
 from unison.decode.fitting import Fitting
 from unison.generation import canvases, constraining, infilling, settings, speculating
 from unison.generation.canvases import Part, Parts, Row, Size
-from unison.generation.constraining import Covers, Rule
+from unison.generation.constraining import Covers, PerHole, Rule, Rules
 from unison.generation.settings import Sampling
 from unison.language_model import LanguageModel
 from unison.prob import rng
@@ -36,7 +36,7 @@ class Asked:
     length: int | None = None
     new_tokens: int | None = None
     scaffold: Sequence[Part] | None = None
-    constraint: Grammar | Sequence[Grammar | None] | None = None
+    constraint: Grammar | PerHole | Sequence[Grammar | PerHole | None] | None = None
     covers: Covers = "answer"
     num: int = 1
     seed: int | Sequence[int] = 0
@@ -53,7 +53,7 @@ class Text(NamedTuple):
 
     prompt: int
     row: Row
-    rule: Rule | None
+    rule: Rule | Rules | None
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _speculated(
     model: LanguageModel,
     how: tuple[Speculation | Pearl, Sampling],
     rows: Sequence[Row],
-    obeys: Sequence[Rule | None],
+    obeys: Sequence[Rule | Rules | None],
 ) -> Speculation | Pearl:
     """Return a speculation with the temper asked for; that a rule gates it is found out here."""
     fitting = speculating.fitted(model, *how)
@@ -174,7 +174,10 @@ def _check_steps(model: LanguageModel, how: tuple[Strategy, Sampling], rows: Seq
 
 
 def _check_constrained(
-    model: LanguageModel, strategy: Strategy, rows: Sequence[Row], obeys: Sequence[Rule | None]
+    model: LanguageModel,
+    strategy: Strategy,
+    rows: Sequence[Row],
+    obeys: Sequence[Rule | Rules | None],
 ) -> None:
     """Raise ValueError where a constraint does not go with how texts are written."""
     if not any(obeys):

@@ -10,7 +10,7 @@ from unison.drafters.preparing import Fitting, prepared
 from unison.engine.reading import target_of
 from unison.generation import spelling
 from unison.generation.canvases import Row
-from unison.generation.constraining import Rule
+from unison.generation.constraining import Rule, Rules
 from unison.generation.sample import Sample, finished
 from unison.generation.settings import Sampling
 from unison.language_model import LanguageModel
@@ -58,7 +58,7 @@ def check(asked: Sequence[Row]) -> None:
             raise ValueError("the canvas is full: give room for at least one token.")
 
 
-def gated(how: W, rule: Rule | None) -> W:
+def gated(how: W, rule: Rule | Rules | None) -> W:
     """Return a speculation whose law obeys a constraint, token by token.
 
     Raises:
@@ -66,6 +66,11 @@ def gated(how: W, rule: Rule | None) -> W:
     """
     if rule is None:
         return how
+    if isinstance(rule, Rules):
+        raise ValueError(
+            "speculation continues texts and knows no holes; give the language itself instead of "
+            "languages of holes."
+        )
     if not isinstance(how.policy, Plain):
         raise ValueError(
             f"a constraint gates the model's own law, and {type(how.policy).__name__} decodes "

@@ -12,7 +12,7 @@ from unison.engine import Policy, cached
 from unison.engine.prefixes import Prefixes
 from unison.generation import canvases, infilling, settings, speculating
 from unison.generation.canvases import Part, Parts, Row
-from unison.generation.constraining import Covers
+from unison.generation.constraining import Covers, PerHole
 from unison.generation.ordering import Asked, Order, ordered
 from unison.generation.sample import Sample, finished
 from unison.generation.settings import Sampling
@@ -34,7 +34,7 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
     length: int | None = None,
     new_tokens: int | None = None,
     scaffold: Sequence[Part] | None = None,
-    constraint: Grammar | Sequence[Grammar | None] | None = None,
+    constraint: Grammar | PerHole | Sequence[Grammar | PerHole | None] | None = None,
     covers: Covers = "answer",
     num: int = 1,
     strategy: Strategy | Speculation | Pearl | str | None = None,
@@ -66,7 +66,8 @@ def generate(  # noqa: PLR0913  # one keyword per flag of the command line
         scaffold: What stands between prompt and suffix, instead of ``new_tokens``: given text and
             numbers of open tokens; see ``unison.constrain.scaffold``.
         constraint: The language the text must be in (``unison.constrain``), one for all canvases
-            or one for each, ``None`` for none. Every text is in it, whatever the model believes.
+            or one for each, ``None`` for none; or ``unison.constrain``'s for each hole, as
+            ``unison.generation.PerHole``. Every text is in it, whatever the model believes.
         covers: Whether ``constraint`` speaks of the answer, from the first open token (or the
             scaffold's first) to the last, or of the whole canvas.
         num: Texts to write for each.
@@ -186,7 +187,7 @@ def beginning(
     denoise = _denoiser(order, blank, strategy, prefixes)
     if not any(text.rule for text in order.texts):
         return Beginning(strategy, _tempered(model, denoise, strategy, order.sampling), blank)
-    bound = tuple(None if text.rule is None else text.rule.bound() for text in order.texts)
+    bound = tuple(() if text.rule is None else text.rule.bounds() for text in order.texts)
     tied = _tied(model, strategy, order.sampling)
     return Beginning(tied, ConstrainedDenoiser(denoise, model.process, bound), blank)
 

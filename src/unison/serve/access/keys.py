@@ -212,7 +212,10 @@ def parsed(text: str, place: str) -> Keyring:
             raise TypeError("no salt, or a name twice")
         return Keyring(document["salt"], keys)
     except (json.JSONDecodeError, RecursionError, TypeError, KeyError, AttributeError):
-        raise KeysError(f"{place} is not a file of keys, or is damaged.") from None
+        raise KeysError(
+            f"{place} is not a file of keys, or is damaged; restore it, or make another with: "
+            "unison keys add NAME --file ANOTHER"
+        ) from None
 
 
 def write(path: Path, ring: Keyring) -> None:

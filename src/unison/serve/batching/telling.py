@@ -117,7 +117,9 @@ class Teller:
 
     def finish(self, sample: Sample) -> Wrote:
         """Return what is told of the finished text."""
-        answer, count = filled(self.work.order.model, sample)
+        answer, span = filled(self.work.order.model, sample)
+        start = sample.given.index(False) if False in sample.given else 0
+        count = sample.given[start : start + span].count(False)  # text between holes was given
         cut = _cut(answer, self.work.stop)
         row = zip(sample.tokens, sample.given, strict=True)
         made = [token for token, given in row if not given]

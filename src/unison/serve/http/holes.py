@@ -1,4 +1,4 @@
-"""What may fill the holes of a canvas? A type for each, and one language of the whole canvas."""
+"""What may fill the holes of a canvas? A type for each, and its language."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,27 +8,14 @@ from pydantic import Discriminator, Field, Tag
 
 from unison import constrain
 from unison.constrain import ConstraintError, Grammar
-from unison.constrain.language import (
-    ANY_CHAR,
-    Both,
-    Expr,
-    Minus,
-    Ref,
-    Repeat,
-    Seq,
-    Text,
-    recursive,
-)
 from unison.constrain.sources.template import JSON, TYPES
-from unison.serve.http.bounds import short, small
+from unison.generation import PerHole
+from unison.serve.http.bounds import short
 from unison.serve.http.errors import Refused
 from unison.serve.http.fields import Strict, one_of
-from unison.serve.http.joining import beside
 from unison.serve.http.response_format import bounded, schema_language
 
 MOST = 256  # parts of one canvas
-_ANYTHING = Repeat(ANY_CHAR)
-_SEARCH = 1_000_000  # facts looked at before a canvas is refused as undecided
 _Tokens = Annotated[int, Field(ge=1, le=65_536)]
 _Kind = one_of("type", (*TYPES, JSON))
 
@@ -151,71 +138,22 @@ def spans(canvas: Sequence[str | int | HolePart]) -> list[Span]:
     return found
 
 
-def language(canvas: Sequence[str | int | HolePart], holes: Sequence[Span]) -> Grammar | None:
-    """Return the language of a canvas; ``None`` where no hole has a type.
+def languages(holes: Sequence[Span]) -> PerHole | None:
+    """Return the language of each hole; ``None`` where none has a type.
 
     Raises:
-        Refused: Naming the part: a type cannot be read or met, is too large to serve, or cannot be
-            told from the text around it.
+        Refused: Naming the part: a type cannot be read or met, or is too large to serve.
     """
     if all(span.hole.type is None for span in holes):
         return None
-    kinds = [kind_of(span.hole, f"canvas.{span.part}.hole.type") for span in holes]
-    rules, starts = beside(kinds)
-    parts = [Text(part) if isinstance(part, str) else None for part in canvas]
-    whole = Grammar({"canvas": _filled(parts, starts), **rules}, "canvas", about="the canvas")
-    try:
-        bounded(lambda: whole, "the canvas")
-        if len(holes) > 1:
-            _check_apart(whole, parts, starts, holes)
-    except Refused:
-        raise
-    except ConstraintError as error:
-        raise Refused(str(error), "canvas") from error
-    return whole
-
-
-def _filled(parts: Sequence[Text | None], fillings: Sequence[Expr]) -> Expr:
-    filling = iter(fillings)
-    return Seq(tuple(next(filling) if part is None else part for part in parts))
-
-
-def _check_apart(
-    whole: Grammar,
-    parts: Sequence[Text | None],
-    starts: Sequence[Expr],
-    holes: Sequence[Span],
-) -> None:
-    """Refuse types by which a text could be of the canvas although a hole's own is not of its type.
-
-    The law is conditioned on whole texts: of ``a, b, c`` nothing says at which comma a first hole
-    of any text ends. Whether there is such a text is decided exactly.
-
-    Raises:
-        Refused: With an example.
-    """
-    if recursive(whole):
-        raise Refused(
-            "a type that holds itself, such as json, cannot be told from the text around it where "
-            "there are other holes; give a json_schema without recursion, or fill one hole at a "
-            "time.",
-            "canvas",
+    return PerHole(
+        tuple(
+            None
+            if span.hole.type is None
+            else kind_of(span.hole, f"canvas.{span.part}.hole.type")
+            for span in holes
         )
-    for number, span in enumerate(holes):
-        if span.hole.type is None:
-            continue
-        wrong: list[Expr] = [_ANYTHING] * len(holes)
-        wrong[number] = Minus(_ANYTHING, starts[number])
-        both = Both(Ref(whole.start), _filled(parts, wrong))
-        doubtful = Grammar({"doubtful": both, **whole.rules}, "doubtful", about="the canvas")
-        example = constrain.completion(doubtful, [constrain.Gap()], _SEARCH)
-        if example is not None:
-            raise Refused(
-                f"hole {span.part} of the canvas could end at several places, as in {example!r}: "
-                "the given text behind or before it may stand in a hole, too. Give the holes "
-                "types that cannot hold it.",
-                f"canvas.{span.part}.hole.type",
-            )
+    )
 
 
 def kind_of(hole: Hole, field: str) -> Grammar:
@@ -232,12 +170,10 @@ def kind_of(hole: Hole, field: str) -> Grammar:
                 made = schema_language(schema, "the schema of the hole")
             case ChoicesHole(choices=choices):
                 made = constrain.choice(choices, "the choices of the hole")
-            case None:
-                made = constrain.template("{:text}")
             case str(name):
                 made = constrain.template(f"{{:{name}}}")
             case other:
                 raise TypeError(other)
-        return small(made)
+        return bounded(lambda: made, "the type of the hole")
     except ConstraintError as error:
         raise Refused(str(error), field) from error

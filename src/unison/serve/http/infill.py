@@ -222,12 +222,12 @@ def _ready(service: Service, body: InfillRequest, client: str) -> _Answer:
     canvas = _canvas(body)
     found = holes.spans(canvas)
     _check_seen(hosted.model, canvas)
-    whole = holes.language(canvas, found)
+    whole = holes.languages(found)
     said = next((name for name in CONSTRAINTS if getattr(body, name) is not None), None)
     if whole is not None and said is not None:
         raise Refused(f"{said} and the types of holes both say what text is allowed.", said)
     parts = [part.hole.tokens if isinstance(part, HolePart) else part for part in canvas]
-    asked = Asked(parts=parts, constraint=whole, covers="answer" if whole is None else "canvas")
+    asked = Asked(parts=parts, constraint=whole)
     try:
         job = job_of(service, Wish(hosted, asked, body), client)
     except Refused as error:

@@ -4,7 +4,6 @@ Put together they are a trace as ``unison.trace`` defines it: the first message 
 ``step`` one of its steps, and ``done`` its end. So what the page shows is what it can save.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from unison import trace
 from unison.generation import Sample
 from unison.generation.ordering import Order
 from unison.serve.batching import Step, Wrote
-from unison.serve.leaks import floored_one
+from unison.serve.http.likelihoods import disclosed
 from unison.serve.settings import Settings
 
 _DIGITS = 4  # of a confidence: what a colour shows
@@ -22,19 +21,12 @@ Tell = Callable[[float | None], float | None]
 
 
 def telling(settings: Settings) -> Tell:
-    """Return how a probability is told: by what a server tells of log-probabilities, or not.
-
-    Its logarithm is rounded as theirs are, before anything else: what is told depends on no more
-    than they would say.
-    """
+    """Return how a probability is told: as in drafts, by what a server tells, and no finer."""
+    tell = disclosed(settings.logprobs, settings.logprob_digits)
 
     def told(sure: float | None) -> float | None:
-        if sure is None or settings.logprobs == 0:
-            return None
-        digits = settings.logprob_digits
-        if digits is not None and sure > 0:
-            sure = math.exp(floored_one(math.log(sure), digits))
-        return round(sure, _DIGITS)
+        said = tell(sure)
+        return None if said is None else round(said, _DIGITS)
 
     return told
 

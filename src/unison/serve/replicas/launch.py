@@ -12,6 +12,7 @@ APPLICATION = "unison"
 COPIES = "Replica"
 _GATEWAY_CPUS = 0.1  # it passes bytes on
 _HEALTH = 5.0  # seconds between looks at a copy
+_LONGER = 5.0  # seconds that a gateway outlives the copies, to say that they are gone
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,11 @@ def deployed(plan: Plan, place: Place | None = None) -> Iterator[str]:
 
 
 def _down(serve: Any, place: Place) -> None:
+    if place.detached:
+        return
+    serve.delete(APPLICATION)  # waits for what runs; the proxy still passes it on
     if place.address == LOCAL:
         serve.shutdown()
-    elif not place.detached:
-        serve.delete(APPLICATION)
 
 
 def application(plan: Plan) -> Any:
@@ -89,7 +91,7 @@ def application(plan: Plan) -> Any:
         num_replicas=plan.gateways,
         ray_actor_options={"num_cpus": _GATEWAY_CPUS},
         max_ongoing_requests=2 * (settings.rows + settings.waiting) * (plan.most or plan.replicas),
-        graceful_shutdown_timeout_s=settings.drain,
+        graceful_shutdown_timeout_s=settings.drain + _LONGER,
     )
     return gateway.bind(copies.bind(plan), settings)
 

@@ -61,13 +61,15 @@ export class Canvas {
     const guess = frame.guess.get(place);
     if (story.given[place]) return { text: this.#text(token), kind: "given", p: 1 };
     if (token === story.head.model.mask_id) {
-      const text = guess ? this.#text(guess[0]) : "·";
+      const text = guess ? this.#line(guess[0]) : "·";
       return { text, kind: mark ? `open ${mark}` : "open", p: guess ? (guess[1] ?? UNKNOWN) : 0 };
     }
     const text = this.#text(token);
     if (mark) return { text, kind: mark, p: 1 };
-    if (frame.open[place] && !frame.at[place]) return { text, kind: "noise", p: 0 };
-    if (frame.open[place]) return { text, kind: "open", p: guess?.[1] ?? UNKNOWN };
+    if (frame.open[place]) {
+      const [kind, p] = frame.at[place] ? ["open", guess?.[1] ?? UNKNOWN] : ["noise", 0];
+      return { text: this.#line(token), kind, p };
+    }
     return { text, ...this.#tinted(place, tint) };
   }
 
@@ -83,6 +85,11 @@ export class Canvas {
     if (this.story.head.model.eos_ids.includes(token)) return "∎";
     const text = this.story.texts[token] ?? "\uFFFD";
     return text.replaceAll("\n", "↵\n").replaceAll("\t", "⇥") || "·";
+  }
+
+  // The same without breaking the line, as what is undecided should not.
+  #line(token) {
+    return this.#text(token).replaceAll("\n", "");
   }
 
   #key(event) {
@@ -109,7 +116,7 @@ export class Canvas {
 
   #say() {
     const { frame, story, active: place } = this;
-    const quoted = (token) => `“${this.#text(token).replaceAll("\n", "")}”`;
+    const quoted = (token) => `“${this.#line(token)}”`;
     const said = [`Position ${place + 1}`];
     const guess = frame.guess.get(place);
     const written = frame.tokens[place] !== story.head.model.mask_id;
