@@ -1,5 +1,6 @@
 """Nobody starves, nobody harms another, and whoever leaves leaves nothing behind."""
 
+import gc
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from unison.generation.ordering import Asked, ordered
 
 pytest.importorskip("greenlet")
 
+from unison.engine.flow import Flow
 from unison.serve.batching import (
     Engine,
     Failed,
@@ -24,6 +26,8 @@ from unison.serve.batching import (
     Wrote,
     collect,
 )
+from unison.serve.batching.batch import Batch
+from unison.serve.batching.hub import Turn
 from unison.serve.batching.queueing import FairQueue
 
 
@@ -110,6 +114,24 @@ def test_a_cancelled_text_is_gone_before_the_next_step(model):
     rounds(engine)
     assert kinds(told) == ["Started"]
     assert kinds(other) == ["Started", "Wrote", "Finished"]
+
+
+def test_what_is_cancelled_last_leaves_nothing_in_memory(model):
+    causal = tiny.model("ar", length=64)
+    for one in (work(model, num=2), continued(causal, "the"), Question(model, waits)):
+        engine = Engine()
+        ticket = engine.submit(one, lambda event: None)
+        engine.round()
+        engine.cancel(ticket)
+        engine.round()
+        gc.collect()
+        alive = [held for held in gc.get_objects() if type(held) in (Batch, Flow, Turn)]
+        assert not alive
+
+
+def waits(model):
+    while True:
+        model.network(torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1))
 
 
 def test_a_deadline_ends_what_runs_and_what_waits(model):

@@ -221,6 +221,11 @@ class CohortLane:
         self._cohorts: list[tuple[Hashable, Cohort]] = []
         self._home: dict[Unit, Cohort] = {}
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has units."""
+        return bool(self._home)
+
     def takes(self, unit: Unit) -> bool:
         """Return whether it is a text, written on its own canvas, whose steps can be shared."""
         work = unit.work
@@ -247,8 +252,12 @@ class CohortLane:
     def leave(self, unit: Unit) -> None:
         """Let a text go."""
         cohort = self._home.pop(unit, None)
-        if cohort is not None:
-            cohort.leave(unit)
+        if cohort is None:
+            return
+        cohort.leave(unit)
+        if cohort not in self._home.values():  # nothing of it shall wait for the next round
+            cohort.turn.drop()
+            self._cohorts = [one for one in self._cohorts if one[1] is not cohort]
 
     def turns(self) -> Sequence[Turn]:
         """Return the turn of every cohort."""

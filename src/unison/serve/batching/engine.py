@@ -363,7 +363,7 @@ class Engine:
         turned = time.perf_counter()
         self._run(self._lanes[1:])
         until = 2 * time.perf_counter() - turned - (turned - began)
-        while self._lanes[0].turns() and time.perf_counter() < until and self._said.empty():
+        while self._lanes[0].busy and time.perf_counter() < until and self._said.empty():
             self._run(self._lanes[:1])
         self._count["steps"] += 1
 

@@ -36,6 +36,11 @@ class TaskLane:
         self._hub = hub
         self._turns: dict[Unit, Turn] = {}
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has units."""
+        return bool(self._turns)
+
     def takes(self, unit: Unit) -> bool:
         """Return True: it takes anything."""
         return True

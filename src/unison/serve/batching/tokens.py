@@ -85,6 +85,11 @@ class TokenLane:
         self._home: dict[Unit, tuple[int, int]] = {}
         self._turns: list[tuple[Flow, Turn]] = []
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has units."""
+        return bool(self._home)
+
     def takes(self, unit: Unit) -> bool:
         """Return whether the unit is a text that plain sampling with a cache continues."""
         work = unit.work
@@ -118,6 +123,7 @@ class TokenLane:
         if name is not None:
             text = self._texts.pop(name)
             text.flow.cancel(text.name)
+            self._prune()
 
     def turns(self) -> Sequence[Turn]:
         """Return one evaluation of every network that has texts to continue."""
@@ -136,9 +142,14 @@ class TokenLane:
                 text = self._texts.get((id(flow), said.request))
                 if text is not None:
                     done += self._grown(text, said)
+        self._turns = []
+        self._prune()
+        return done
+
+    def _prune(self) -> None:
+        """Forget flows without texts, and their memory."""
         self._alone = [flow for flow in self._alone if flow.busy]
         self._flows = {name: flow for name, flow in self._flows.items() if flow.busy}
-        return done
 
     def _flow(self, order: Order) -> Flow:
         target = NetworkTarget(order.model.network, order.model.process.bos_id)  # pyright: ignore

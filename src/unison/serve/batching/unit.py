@@ -40,6 +40,11 @@ class Lane(Protocol):
     lane; units whose ``outcome`` is set by then are done and the lane has forgotten them.
     """
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has units."""
+        ...
+
     def takes(self, unit: Unit) -> bool:
         """Return whether the unit is of the lane's kind."""
         ...
