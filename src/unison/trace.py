@@ -261,7 +261,7 @@ def read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TraceError(f"there is no trace {path}; write one with generate --trace.") from None
-    except (ValueError, IsADirectoryError) as error:
+    except (ValueError, RecursionError, IsADirectoryError) as error:
         raise TraceError(f"{path} is no trace: {error}.") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise TraceError(f"{path} is no trace; generate --trace writes one.")
