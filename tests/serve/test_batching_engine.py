@@ -223,7 +223,7 @@ def test_in_a_thread_of_its_own_it_serves_drains_and_closes(model):
     assert isinstance(told[-1], Finished)
     late = []
     engine.submit(work(model, 18), late.append)
-    assert engine.drain(30)
+    assert engine.drain(30.0)
     assert isinstance(late[-1], Finished)
     with pytest.raises(Full, match="going down"):
         engine.submit(work(model), late.append)

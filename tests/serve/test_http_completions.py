@@ -238,22 +238,22 @@ def test_an_answer_obeys_its_constraint(said, obeys, name, client):
 
 def test_a_left_to_right_model_of_which_nothing_is_asked_stops_at_its_end(client, hosted):
     made = hosted["ar"].model
-    answer = ask(client, model="ar", seed=7, n=6, max_tokens=40)
+    answer = ask(client, model="ar", seed=5, n=4, max_tokens=12)
     samples = unison.generate(
         made,
         "the ",
         strategy=LeftToRight(stop_at_end=True),
         cache="exact",
-        seed=7,
-        num=6,
-        new_tokens=40,
+        seed=5,
+        num=4,
+        new_tokens=12,
     )
     assert texts(answer) == [filled(made, sample)[0] for sample in samples]
     assert answer["usage"]["nfe"] == sum(sample.nfe for sample in samples)
-    assert answer["usage"]["nfe"] < 6 * 40, "some text must end early"
-    whole = ask(client, model="ar", seed=7, n=6, max_tokens=40, strategy="left_to_right")
+    assert answer["usage"]["nfe"] < 4 * 12, "some text must end early"
+    whole = ask(client, model="ar", seed=5, n=4, max_tokens=12, strategy="left_to_right")
     assert texts(whole) == texts(answer)
-    assert whole["usage"]["nfe"] == 6 * 40
+    assert whole["usage"]["nfe"] == 4 * 12
 
 
 def test_a_left_to_right_model_remembers_exactly_unless_told_otherwise(service):

@@ -89,6 +89,9 @@ def refused(answer, status=400):
         ({"strategy": "llada", "settings": {"select": "learned"}}, "settings.select"),
         ({"strategy": "llada", "settings": {"select": 4}}, "settings.select"),
         ({"strategy": "llada", "settings": {"temper": {}}}, "settings.temper"),
+        ({"strategy": "prophet", "settings": {"stop.late": 1e300}}, "settings.stop.late"),
+        ({"strategy": "guided", "settings": {"judge": 1}}, "settings.judge"),
+        ({"strategy": "edlm", "settings": {"judge": None}}, "settings.judge"),
         ({"strategy": "fast-dllm", "settings": {"select.threshold": 7}}, "settings"),
         ({"strategy": "fast-dllm", "settings": {"select.a.b": 7}}, "settings.select.a.b"),
         ({"regex": "("}, "regex"),
@@ -114,6 +117,28 @@ def test_a_bad_field_is_refused_by_its_name(said, field, client):
         assert error["param"] in ("max_tokens", "length", "regex")
     else:
         assert error["param"] == field
+
+
+@pytest.mark.parametrize("name", ["mdlm", "duo", "ar"])
+def test_numbers_that_float32_takes_for_0_are_numbers_above_0(name, client):
+    said = {"prompt": "the ", "model": name, "max_tokens": 4, "seed": 3}
+    texts = []
+    for field in ("temperature", "top_p"):
+        answer = client.post(PATH, json={**said, field: 5e-324})
+        assert answer.status_code == 200, answer.text
+        texts.append(answer.json()["choices"][0]["text"])
+    assert texts[0] == texts[1]  # each leaves the likeliest token alone
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": 0}], ids=str)
+@pytest.mark.parametrize("strategy", ["ancestral", "fast-dllm"])
+def test_an_order_is_refused_before_anything_is_written(strategy, wrong, hosted):
+    from unison.generation import Sampling
+    from unison.generation.ordering import Asked, ordered
+
+    [field] = wrong
+    with pytest.raises(ValueError, match=field):
+        ordered(hosted["mdlm"].model, Asked("the "), Sampling(strategy, **wrong))
 
 
 def test_an_unknown_field_is_told_with_the_nearest_known_one(client):

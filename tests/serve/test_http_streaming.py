@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 
 import pytest
@@ -139,6 +140,20 @@ def test_drafts_tell_no_probability_where_the_server_tells_none(serving):
         }
     assert seen[0] == {None}
     assert all(0 < one <= 1 for one in seen[5])
+
+
+def test_drafts_are_as_coarse_as_the_leak_audit_makes_them(client, serving):
+    from unison.serve.leaks import floored_one
+
+    how = {"drafts": True, "strategy": "fast-dllm", "max_tokens": 8, "seed": 5}
+
+    def sure(asked):
+        notes = [one["unison"] for one in stream(asked, **how) if "unison" in one]
+        return [said["confidence"] for note in notes for said in note["positions"]]
+
+    exact, told = sure(client), sure(Client(create_app(serving(logprob_digits=1))))
+    assert told == [math.exp(floored_one(math.log(one), 1)) for one in exact]
+    assert told != exact
 
 
 def test_usage_comes_last_where_it_is_asked_for(client):

@@ -1,6 +1,7 @@
 """Canvases filled over HTTP: given text stays, and every hole holds text of its type."""
 
 import json
+import math
 import re
 
 import jsonschema
@@ -100,6 +101,17 @@ def test_every_hole_is_of_its_own_type_whatever_stands_around_it(server):
         first, _, third = choice["holes"]
         assert re.fullmatch("[a-c ]+", first["text"])
         json.loads(third["text"])
+
+
+def test_probabilities_are_as_coarse_as_the_leak_audit_makes_them(server):
+    from unison.serve.leaks import floored_one
+
+    body = {"model": "ar", "prefix": "n = ", "tokens": 3, "seed": 1}
+    exact = infill(server, **body)["choices"][0]["holes"][0]["confidence"]
+    with speaking(logprob_digits=1) as rough:
+        told = infill(rough, **body)["choices"][0]["holes"][0]["confidence"]
+    assert told == [math.exp(floored_one(math.log(one), 1)) for one in exact]
+    assert told != exact
 
 
 def test_probabilities_are_told_only_where_the_server_tells_them():

@@ -203,6 +203,7 @@ class TestRefusals:
         [
             (b"", "holds no request"),
             (b"\n \n", "holds no request"),
+            (b'[{"prompt": "a"}]\n3\n', "can be read; line 1: it must be an object, not a list"),
             (b'{"prompt": "a"}\n{"prompt": "\xff"}\n', "line 2 is not UTF-8"),
             (
                 b'{"custom_id": "a", "prompt": ""}\n\n{"custom_id": "a", "prompt": ""}\n',
@@ -217,6 +218,16 @@ class TestRefusals:
         with pytest.raises(ValueError, match=reason):
             offline.run(tmp_path / "in", tmp_path / "out", self.never, "m")
         assert not (tmp_path / "out").exists()
+
+    def test_what_is_no_file_to_be_read_twice_is_refused(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        for source, reason in [
+            (tmp_path / "none", "there is no file .*none"),
+            (tmp_path, "is a folder; name a file"),
+            (tmp_path / "pipe", "can be read only once"),
+        ]:
+            with pytest.raises(ValueError, match=reason):
+                offline.run(source, tmp_path / "out", self.never, "m")
 
     def test_a_strict_batch_begins_only_if_all_lines_can_be_read(self, tmp_path):
         source = write(tmp_path / "in", {"prompt": "a"}, "nonsense")
@@ -281,9 +292,9 @@ class TestResume:
         source, out = write(tmp_path / "in", *prompts(3)), tmp_path / "out"
         offline.run(source, out, model, "m")
         before = out.read_bytes()
-        with pytest.raises(ValueError, match="begun with another model"):
+        with pytest.raises(ValueError, match=r"another model \(weights_sha256 \S+, not \S+\)"):
             offline.run(source, out, tiny.model("mdlm", strength=2.0), "m")
-        with pytest.raises(ValueError, match="begun with another settings"):
+        with pytest.raises(ValueError, match=r"another settings \(logprobs 5, not 0\); give"):
             offline.run(source, out, model, "m", How(Settings(logprobs=0)))
         write(source, *prompts(4))
         with pytest.raises(ValueError, match="begun with another input"):

@@ -10,7 +10,8 @@ import unison
 pytest.importorskip("fastapi")
 pytest.importorskip("greenlet")
 
-from unison.serve import offline
+from unison.serve import batch_lines, offline
+from unison.serve.inside import serving
 from unison.serve.offline import How
 from unison.serve.settings import Settings
 
@@ -54,3 +55,24 @@ def test_texts_are_those_of_generate(family, rows, tmp_path):
     got = [[c["text"] for c in one["response"]["body"]["choices"]] for one in answers]
     assert got == wanted(model)
     assert done.failed == 0
+
+
+@pytest.mark.parametrize("field", batch_lines.TELLS)
+def test_a_field_that_tells_who_is_asked_is_one_that_is_understood_there(field, schema):
+    paths, kinds = schema["paths"], schema["components"]["schemas"]
+    asked = paths[batch_lines.TELLS[field]]["post"]["requestBody"]["content"]["application/json"]
+    assert field in kinds[asked["schema"]["$ref"].rpartition("/")[2]]["properties"]
+
+
+@pytest.fixture(scope="module")
+def schema():
+    with serving(tiny.model("mdlm"), "m", offline.SETTINGS) as inside:
+        return inside.app.openapi()
+
+
+def test_no_request_is_sent_away_for_those_beside_it(tmp_path):
+    source = tmp_path / "in"
+    body = {"input": ["ox"] * 16, "draws": 1, "max_draws": 1}  # as many questions at once
+    source.write_text(f"{json.dumps(body)}\n" * 21)  # together more than a server lets wait
+    done = offline.run(source, tmp_path / "out", tiny.model("mdlm", length=8), "m")
+    assert (done.done, done.failed) == (21, 0)

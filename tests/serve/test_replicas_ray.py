@@ -1,6 +1,10 @@
 """Two copies of a model on a local Ray: one may die under load, and no request is lost."""
 
 import json
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -41,7 +45,7 @@ def ray():
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def url(ray, folder):
     settings = Settings(port=0, rows=4, drain=5.0)
     plan = Plan(str(folder), NAME, "cpu", replicas=2, share=Share(0.3), settings=settings)
@@ -65,14 +69,25 @@ def running():
     return serve.status().applications[APPLICATION].deployments[COPIES].replica_states
 
 
-def written(model, seed):
-    whole = unison.generate(model, "the ", new_tokens=32, seed=seed, steps=32)[0].text
+def two_running(ray, lost=None):
+    """Wait until there are two copies but for a lost one, and both run; return them."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        found = [one for one in copies(ray) if one != lost]
+        if len(found) == 2 and running() == {"RUNNING": 2}:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{copies(ray)} after two minutes, {running()}")
+
+
+def written(model, seed, steps=32):
+    whole = unison.generate(model, "the ", new_tokens=32, seed=seed, steps=steps)[0].text
     return whole.removeprefix("the ")
 
 
-def ask(asked, seed):
+def ask(asked, seed, steps=32):
     answer = asked.completions.create(
-        model=NAME, prompt="the ", max_tokens=32, seed=seed, extra_body={"steps": 32}
+        model=NAME, prompt="the ", max_tokens=32, seed=seed, extra_body={"steps": steps}
     )
     return answer.choices[0].text
 
@@ -127,15 +142,59 @@ class TestDeployment:
         assert answers == {seed: written(model, seed) for seed in range(48)}
 
     def test_another_copy_takes_the_place_of_a_lost_one(self, url, ray):
-        lost = copies(ray)[0]
+        lost = two_running(ray)[0]
         ray.kill(ray.get_actor(lost["name"], namespace=lost["namespace"]), no_restart=True)
-        until = time.monotonic() + 120
-        while time.monotonic() < until and (lost in copies(ray) or running() != {"RUNNING": 2}):
-            time.sleep(0.5)
-        assert running() == {"RUNNING": 2}
-        assert lost not in copies(ray)
+        two_running(ray, lost)
         with client(url) as asked:
-            assert {ask(asked, 3) for _ in range(6)} == {ask(asked, 3)}
+            assert len({ask(asked, 3) for _ in range(6)}) == 1
+
+
+@pytest.fixture
+def command(folder, tmp_path):
+    """``unison serve-ray`` as a process: how to start it, and its address."""
+    log = tmp_path / "log"
+    line = [
+        *(sys.executable, "-m", "unison", "serve-ray", str(folder), "--port", "0"),
+        *("--replicas", "1", "--tensor-parallel", "2", "--cpus", "0.3", "--device", "cpu"),
+    ]
+    with log.open("w") as out, subprocess.Popen(line, stdout=out, stderr=out) as process:
+        try:
+            until = time.monotonic() + 120
+            while "serving" not in log.read_text() and time.monotonic() < until:
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.2)
+            yield process, re.findall(r"serving \S+ at (http://\S+)", log.read_text())[0]
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            process.wait(90)
+
+
+class TestCommand:
+    def test_a_copy_on_two_processes_answers_ends_what_runs_and_listens_on_loopback(
+        self, command, folder
+    ):
+        psutil = pytest.importorskip("psutil")
+        process, url = command
+        model, texts = unison.load(folder), []
+        with client(url, max_retries=0) as asked:
+            assert ask(asked, 3) == written(model, 3)
+            elsewhere = {
+                one.name()
+                for one in psutil.Process(process.pid).children(recursive=True)
+                for port in one.net_connections("tcp")
+                if port.status == psutil.CONN_LISTEN and not port.laddr.ip.endswith("127.0.0.1")
+            }
+            long = threading.Thread(target=lambda: texts.append(ask(asked, 5, 400)))
+            long.start()
+            time.sleep(0.3)
+            assert texts == []
+            process.send_signal(signal.SIGTERM)
+            long.join(60)
+        assert process.wait(60) == 0
+        assert texts == [written(model, 5, 400)]
+        # Ray opens a port of each copy and gateway to whoever has its token.
+        assert elsewhere <= {"ray::ServeReplica:unison:Replica", "ray::ServeReplica:unison:Gateway"}
 
 
 class TestBatch:

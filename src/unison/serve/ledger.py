@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from unison import files
 
 FORMAT_VERSION = 1
-_BRIEF = 40  # characters of a value that a message shows
+_BRIEF = 24  # characters of a value that a message shows
 
 
 class Ledger:

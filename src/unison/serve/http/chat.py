@@ -1,6 +1,5 @@
 """How is a conversation continued? ``POST /v1/chat/completions``, as OpenAI's, with controls."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import Iterable
@@ -16,14 +15,14 @@ from unison.serve.batching import Wrote
 from unison.serve.http import tools as calling
 from unison.serve.http.bodies import strict_json
 from unison.serve.http.chat_fields import ChatCompletion, ChatRequest
-from unison.serve.http.controls import CONSTRAINTS, check_stream
+from unison.serve.http.controls import CONSTRAINTS, check_stream, constraint_field
 from unison.serve.http.errors import WRITES, Refused
 from unison.serve.http.likelihoods import check_logprobs, likelihoods
 from unison.serve.http.messages import conversation
 from unison.serve.http.response_format import language
 from unison.serve.http.streaming import Begun, Delta, Done, Note, Told, streamed
 from unison.serve.http.templates import Chat, chat_of
-from unison.serve.http.writing import Job, Wish, job_of, usage, written
+from unison.serve.http.writing import Job, Wish, aside, job_of, usage, written
 from unison.serve.service import Hosted, Service
 
 Said = dict[str, Any]
@@ -106,7 +105,9 @@ def router(service: Service) -> APIRouter:
     )
     async def converse(body: ChatRequest, request: Request) -> Response:
         check(service, body)
-        job = await asyncio.to_thread(ready, body, getattr(request.state, "client", ""))
+        client = getattr(request.state, "client", "")
+        heavy = constraint_field(body) is not None
+        job = await aside(heavy, lambda: ready(body, client))
         answer = _Answer(
             body,
             job,

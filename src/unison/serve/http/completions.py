@@ -1,6 +1,5 @@
 """How is a prompt continued? ``POST /v1/completions``, as OpenAI's, with a suffix and controls."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -15,19 +14,17 @@ from unison.generation.ordering import Asked
 from unison.language_model import LanguageModel
 from unison.serve.batching import Wrote
 from unison.serve.http.bodies import strict_json
-from unison.serve.http.controls import Standard, check_stream
+from unison.serve.http.controls import Standard, check_stream, constraint_field
 from unison.serve.http.errors import WRITES, Refused
 from unison.serve.http.fields import Usage
 from unison.serve.http.likelihoods import Likelihoods, check_logprobs, likelihoods
 from unison.serve.http.streaming import Begun, Chunks, Delta, Done, Note, Told, streamed
 from unison.serve.http.texts import span
-from unison.serve.http.writing import Job, Wish, job_of, usage, written
+from unison.serve.http.writing import Job, Wish, aside, job_of, usage, written
 from unison.serve.service import Service
 
 # Fast to fail: to tell a fault of each of a million items takes far longer than to find it.
-_Ids = Annotated[
-    list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, fail_fast=True)
-]
+_Ids = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, fail_fast=True)]
 _Texts = Annotated[list[str], Field(min_length=1, max_length=1024, fail_fast=True)]
 _Lists = Annotated[list[_Ids], Field(min_length=1, max_length=1024, fail_fast=True)]
 
@@ -149,7 +146,8 @@ def router(service: Service) -> APIRouter:
     async def complete(body: CompletionRequest, request: Request) -> Response:
         check(service, body)
         client = getattr(request.state, "client", "")
-        job = await asyncio.to_thread(_job, service, body, client)
+        heavy = constraint_field(body) is not None
+        job = await aside(heavy, lambda: _job(service, body, client))
         answer = _Answer(
             body,
             job,

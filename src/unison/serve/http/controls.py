@@ -174,6 +174,8 @@ def sampling(
     body: Controls,
     temperature: float | None = None,
     top_p: float | None = None,
+    *,
+    ending: bool = True,
 ) -> Sampling:
     """Return how a model writes what is asked for.
 
@@ -182,6 +184,7 @@ def sampling(
         body: The request.
         temperature: Of the request, where it has one.
         top_p: Likewise.
+        ending: Whether nothing follows what is written, so that its end may be the canvas's.
 
     Raises:
         ValueError: A setting is unknown, out of range, or does not go with the model.
@@ -199,7 +202,7 @@ def sampling(
     asked = strategy_of(model, body.strategy, body.settings, plain)
     if not isinstance(model.process, Sequential):
         return asked
-    if asked.strategy is None:
+    if asked.strategy is None and ending:
         asked = _ending(model, asked)
     return _remembering(model, asked) if body.cache is None else asked
 

@@ -148,9 +148,7 @@ def languages(holes: Sequence[Span]) -> PerHole | None:
         return None
     return PerHole(
         tuple(
-            None
-            if span.hole.type is None
-            else kind_of(span.hole, f"canvas.{span.part}.hole.type")
+            None if span.hole.type is None else kind_of(span.hole, f"canvas.{span.part}.hole.type")
             for span in holes
         )
     )

@@ -7,7 +7,6 @@ text, and so on. Types by which a hole could end at several places are refused, 
 text of its type.
 """
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +24,7 @@ from unison.process import Sequential
 from unison.serve.batching import Wrote
 from unison.serve.http import holes
 from unison.serve.http.bodies import strict_json
-from unison.serve.http.controls import CONSTRAINTS, Standard, check_stream
+from unison.serve.http.controls import CONSTRAINTS, Standard, check_stream, constraint_field
 from unison.serve.http.drafts import Tell
 from unison.serve.http.errors import WRITES, Refused
 from unison.serve.http.fields import Usage
@@ -33,7 +32,7 @@ from unison.serve.http.holes import HolePart, HoleType, Part, Span
 from unison.serve.http.likelihoods import disclosed
 from unison.serve.http.streaming import Begun, Delta, Done, Note, Told, streamed
 from unison.serve.http.texts import pieces, text_of
-from unison.serve.http.writing import Job, Wish, job_of, usage, written
+from unison.serve.http.writing import Job, Wish, aside, job_of, usage, written
 from unison.serve.service import Service
 
 Said = dict[str, Any]
@@ -169,7 +168,8 @@ def router(service: Service) -> APIRouter:
     async def fill(body: InfillRequest, request: Request) -> Response:
         check(body)
         client = getattr(request.state, "client", "")
-        answer = await asyncio.to_thread(_ready, service, body, client)
+        heavy = _typed(body) or constraint_field(body) is not None
+        answer = await aside(heavy, lambda: _ready(service, body, client))
         if body.stream:
             chunks = _chunks(answer, body)
             return await streamed(service, request, answer.job, chunks, drafts=body.drafts)
@@ -203,6 +203,11 @@ def check(body: InfillRequest) -> None:
         raise Refused("stop would cut given text off; leave it out.", "stop")
     if body.length is not None:
         raise Refused("length is what the parts add up to; leave it out.", "length")
+
+
+def _typed(body: InfillRequest) -> bool:
+    parts = [part for part in body.canvas or () if isinstance(part, HolePart)]
+    return body.type is not None or any(part.hole.type is not None for part in parts)
 
 
 def ends_of(model: LanguageModel) -> set[int]:

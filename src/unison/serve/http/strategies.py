@@ -1,11 +1,11 @@
 """Which strategy does a request describe? Its name, and settings of it and its parts."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from unison.decode import Strategy
 from unison.decode.parts import PARTS, configured, required_settings, with_parts
@@ -15,7 +15,7 @@ from unison.serve.http.errors import Refused
 from unison.suggest import nearest
 
 _SLOTS = (*PARTS, "order.order")
-_MOST = 1 << 20  # of whole numbers: of steps, blocks and tokens, all of them more than enough
+_MOST = 1 << 20  # of any number: of steps, blocks and tokens, weights and odds, more than enough
 
 
 def strategy_of(
@@ -98,16 +98,32 @@ def _typed(strategy: Strategy, slot: str, said: Any) -> Any:
             f"settings.{slot}",
         )
     hint = get_type_hints(type(owner))[name]
-    if hint is str or is_dataclass(getattr(owner, name)):
+    kind = None if hint is str or is_dataclass(getattr(owner, name)) else _json_kind(hint)
+    if kind is None:
         raise Refused(
             f"settings: {slot} cannot be set over HTTP; set the fields of a part by dotted name.",
             f"settings.{slot}",
         )
     try:
-        value = TypeAdapter(hint).validate_json(json.dumps(said), strict=True)
+        value = kind.validate_json(json.dumps(said), strict=True)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise Refused(f"settings: {slot}: {reason}, got {said!r}.", f"settings.{slot}") from None
-    if isinstance(value, int) and abs(value) > _MOST:
+    if any(abs(number) > _MOST for number in _numbers(value)):
         raise Refused(f"settings: {slot} must be at most {_MOST}, got {value}.", f"settings.{slot}")
     return value
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    if isinstance(value, int | float):
+        yield value
+    for part in value if isinstance(value, list | tuple) else ():
+        yield from _numbers(part)
+
+
+def _json_kind(hint: Any) -> TypeAdapter[Any] | None:
+    """Return how JSON is read as a type; ``None`` for one that JSON has no words for."""
+    try:
+        return TypeAdapter(hint)
+    except PydanticSchemaGenerationError:  # a model that is asked, for example
+        return None

@@ -12,8 +12,10 @@ and one that streams: ``return await unison.serve.http.streaming.streamed(servic
 
 import asyncio
 import contextlib
+import contextvars
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -29,6 +31,7 @@ from unison.serve.http.fields import Usage
 from unison.serve.service import Hosted, Service
 
 T = TypeVar("T")
+_COMPILING = ThreadPoolExecutor(2, "unison-compiling")
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,21 @@ async def prepared(service: Service, request: Request, wish: Wish) -> Job:
         ValueError: It cannot be done; a ``Refused`` names the field of the request.
     """
     client = getattr(request.state, "client", "")
-    return await asyncio.to_thread(job_of, service, wish, client)
+    heavy = constraint_field(wish.body) is not None
+    return await aside(heavy, lambda: job_of(service, wish, client))
+
+
+async def aside(heavy: bool, make: Callable[[], T]) -> T:
+    """Return what is made in a worker thread.
+
+    Args:
+        heavy: Whether a language is compiled, which takes seconds for a large one. Those wait for
+            each other, so that many of them leave threads for all other requests.
+        make: Makes it.
+    """
+    workers = _COMPILING if heavy else None
+    context = contextvars.copy_context()
+    return await asyncio.get_running_loop().run_in_executor(workers, context.run, make)
 
 
 def job_of(service: Service, wish: Wish, client: str = "") -> Job:
@@ -96,7 +113,13 @@ def job_of(service: Service, wish: Wish, client: str = "") -> Job:
     _check_count(service, wish)
     fields = type(body).model_fields
     try:
-        how = sampling(wish.hosted.model, body, body.temperature, body.top_p)
+        how = sampling(
+            wish.hosted.model,
+            body,
+            body.temperature,
+            body.top_p,
+            ending=wish.asked.parts is None and not wish.asked.suffix,
+        )
         asked = replace(
             wish.asked,
             length=wish.asked.length if body.length is None else body.length,

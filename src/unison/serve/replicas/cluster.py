@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 LOCAL = "local"
-# Lets Ray's own processes listen on loopback; read when Ray is imported. Their default, on all
-# interfaces but on Linux, is of no use to a cluster of one machine.
+# Without clusters Ray's processes listen on loopback, as they do on other systems than Linux. Read
+# when Ray is imported.
 _ALONE = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 _STORE = 80 * 2**20  # bytes of shared memory; requests and answers are small
 
@@ -84,7 +84,6 @@ def _connect(ray: Any, address: str, cpus: float) -> None:
             object_store_memory=_STORE,
             include_dashboard=False,
             log_to_driver=False,
-            _node_ip_address="127.0.0.1",
         )
         return
     try:
