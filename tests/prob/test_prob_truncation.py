@@ -51,7 +51,7 @@ def test_a_mass_too_small_for_float32_keeps_one_token(truncate, size):
 def test_a_temperature_too_small_for_float32_leaves_the_likeliest():
     logp = torch.randn(2, 9, generator=torch.Generator().manual_seed(7)).log_softmax(-1)
     for cold in (5e-324, 1e-40, 1e-20):
-        assert torch.equal(truncation.temper(logp, cold).exp(), truncation.temper(logp, 0).exp())
+        assert torch.equal(truncation.temper(logp, cold).exp(), truncation.temper(logp, 0.0).exp())
 
 
 def test_a_law_does_not_see_those_truncated_with_it():

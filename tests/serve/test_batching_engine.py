@@ -1,7 +1,6 @@
 """Nobody starves, nobody harms another, and whoever leaves leaves nothing behind."""
 
 import gc
-import threading
 
 import pytest
 import tiny
@@ -229,7 +228,7 @@ def test_in_a_thread_of_its_own_it_serves_drains_and_closes(model):
         engine.submit(work(model), late.append)
     engine.close()
     assert not engine.alive
-    assert "unison-engine" not in [thread.name for thread in threading.enumerate()]
+    assert not engine._thread.is_alive()
 
 
 def test_after_a_defect_of_its_own_it_serves_on(model, monkeypatch):

@@ -23,7 +23,7 @@ class Settings:
         tokens_per_minute: Written for one key; ``None`` for no limit.
         concurrent: Requests of one key at once; ``None`` for no limit.
         logprobs: Most alternatives of a token that are told; 0 tells no log-probabilities.
-        logprob_digits: Decimals they are rounded to; ``None`` for all.
+        logprob_digits: Decimals they are rounded down to; ``None`` for all.
         log_prompts: Whether logs hold prompts and answers.
         drain: Seconds that running requests get when the server goes down.
         playground: Whether the page to try things is served.

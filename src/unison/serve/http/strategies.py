@@ -121,7 +121,7 @@ def _numbers(value: Any) -> Iterator[int | float]:
         yield from _numbers(part)
 
 
-def _json_kind(hint: Any) -> TypeAdapter[Any] | None:
+def _json_kind(hint: Any) -> TypeAdapter | None:
     """Return how JSON is read as a type; ``None`` for one that JSON has no words for."""
     try:
         return TypeAdapter(hint)
