@@ -24,8 +24,7 @@ class Flags:
     It listens on this machine alone unless told otherwise. SIGTERM and Ctrl-C let running
     requests end, for --drain seconds; SIGHUP and POST /admin/reload load the models anew.
     GET /health, /ready and /metrics say how it is, unison doctor --server URL tries it out. Each
-    request is a line of JSON on stderr. On a CPU small networks are fastest with one thread:
-    OMP_NUM_THREADS=1 unison serve MODEL.
+    request is a line of JSON on stderr.
 
     Attributes:
         insecure: Let other machines in without keys.
