@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from unison.decode import Strategy
+from unison.decode import StepInfo, Strategy
 from unison.decode.api import stepped
 from unison.decode.diffusion.composed import Composed
 from unison.engine.none import Uncached
@@ -137,14 +137,12 @@ class Cohort:
         return Batch((unit,), canvas, begun.denoise, order.key.seed, zero, nothing, sure)
 
     def _step(self, batch: Batch) -> None:
+        """Let every row take a step; tell of it, and let those go that are done."""
         self._begun = True
-        finished_ = batch.canvas.given.all(1)
-        steps = batch.steps
-        key = _key(batch.seed, steps)
-        now = (batch.canvas, finished_)
+        full = batch.canvas.given.all(1)  # these have nothing to write
+        now, key = (batch.canvas, full), _key(batch.seed, batch.steps)
         canvas, info = stepped(self.strategy, self._process, batch.denoise, now, key)
-        steps = steps + (~finished_).long()
-        sure = batch.confidence
+        steps, sure = batch.steps + (~full).long(), batch.confidence
         if info.confidence is not None:
             sure = torch.where(info.changed, info.confidence.float(), sure)
         batch = batch._replace(
@@ -153,16 +151,25 @@ class Cohort:
             written=torch.where(info.changed, steps[:, None], batch.written),
             confidence=sure,
         )
-        over = (info.done | finished_).tolist()
-        counts = steps.tolist()
-        if any(unit.teller is not None and unit.teller.curious for unit in batch.units):
-            shown = seen(self.strategy, self._process, canvas, info)
-            for row, unit in enumerate(batch.units):
-                if unit not in self._gone and unit.teller is not None and unit.teller.curious:
-                    stopped = unit.teller.step(counts[row], row, shown)
-                    if stopped and not over[row]:
-                        unit.outcome = unit.teller.finish(unit.teller.early())
+        over, counts = (info.done | full).tolist(), steps.tolist()
+        self._tell(batch, info, over, counts)
         self._batch = self._settled(batch, over, counts)
+
+    def _tell(
+        self, batch: Batch, info: StepInfo, over: Sequence[bool], counts: Sequence[int]
+    ) -> None:
+        """Tell whoever wants to know; end the texts in which a stop string stands for good."""
+        tellers = {row: unit.teller for row, unit in enumerate(batch.units) if unit.teller}
+        curious = {row: teller for row, teller in tellers.items() if teller.curious}
+        if not curious:
+            return
+        shown = seen(self.strategy, self._process, batch.canvas, info)
+        for row, teller in curious.items():
+            unit = batch.units[row]
+            if unit in self._gone:
+                continue
+            if teller.step(counts[row], row, shown) and not over[row]:
+                unit.outcome = teller.finish(teller.early())
 
     def _settled(self, batch: Batch, over: Sequence[bool], counts: Sequence[int]) -> Batch | None:
         """Finish the texts that are done; return the others."""
