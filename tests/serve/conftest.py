@@ -15,9 +15,9 @@ def hosted():
     return small_models()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(hosted):
-    """The service of these models that all tests share."""
+    """The service of these models that the tests of a file share; its threads end with them."""
     from served import running
 
     with running(hosted) as made:
@@ -39,7 +39,7 @@ def serving(hosted):
         yield make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def app(service):
     """The application over the shared service."""
     from unison.serve.http import create_app
@@ -55,7 +55,7 @@ def client(app):
     return Client(app)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server_url(app):
     """The address of a real server of the application."""
     from served import listening

@@ -116,16 +116,18 @@ def test_a_cancelled_text_is_gone_before_the_next_step(model):
 
 
 def test_what_is_cancelled_last_leaves_nothing_in_memory(model):
-    causal = tiny.model("ar", length=64)
+    def alive():
+        gc.collect()
+        return {id(held) for held in gc.get_objects() if type(held) in (Batch, Flow, Turn)}
+
+    causal, others = tiny.model("ar", length=64), alive()
     for one in (work(model, num=2), continued(causal, "the"), Question(model, waits)):
         engine = Engine()
         ticket = engine.submit(one, lambda event: None)
         engine.round()
         engine.cancel(ticket)
         engine.round()
-        gc.collect()
-        alive = [held for held in gc.get_objects() if type(held) in (Batch, Flow, Turn)]
-        assert not alive
+        assert alive() <= others
 
 
 def waits(model):

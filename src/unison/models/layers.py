@@ -106,10 +106,12 @@ def steady(function: Map, x: Float[Tensor, "*P D"]) -> Tensor:
     """Apply a map of single vectors so that a vector's answer is the same beside others.
 
     On a CPU matrix kernels round a row otherwise where there are few; those are filled up with
-    zeros. A single vector of a wide network is left alone: the kernel for one is much faster.
+    zeros. A single vector of a wide network is left alone: the kernel for one is much faster. So
+    is what gradients flow through: nobody compares it with what it would be beside others.
     """
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
-    if rows >= _ENOUGH or rows % _ROWS == 0 or x.is_cuda or (rows == 1 and width > _WIDE):
+    enough = rows >= _ENOUGH or rows % _ROWS == 0 or (rows == 1 and width > _WIDE)
+    if enough or x.is_cuda or torch.is_grad_enabled():
         return function(x)
     filled = F.pad(x.reshape(1, rows, width), (0, 0, 0, -rows % _ROWS))
     return function(filled)[0, :rows].unflatten(0, x.shape[:-1])
