@@ -90,8 +90,8 @@ def calls(net, shapes=MIXED, seed=1):
 def assert_alike(net, alone, together):
     """Answers and memories of the same calls, evaluated alone and packed."""
     with torch.no_grad():
-        want = [net(*call) for call in alone]
-    for number, (a, b) in enumerate(zip(want, packed(net, together), strict=True)):
+        want, got = [net(*call) for call in alone], packed(net, together)
+    for number, (a, b) in enumerate(zip(want, got, strict=True)):
         assert torch.equal(a, b), number
     for a, b in zip(alone, together, strict=True):
         if a.view is not None and a.view.memory is not None:
@@ -242,6 +242,7 @@ def test_kernels_that_round_by_the_number_of_rows_are_noticed(monkeypatch):
     assert not invariant(net)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 9, 11, 13])
 def test_a_vector_is_mapped_alike_beside_few_and_beside_many(rows):
     draw = torch.Generator().manual_seed(rows)
@@ -258,6 +259,7 @@ def test_a_vector_is_mapped_alike_beside_few_and_beside_many(rows):
     assert shapes == [{1: 4, 2: 4, 3: 4, 5: 8, 7: 8, 9: 12, 11: 12, 13: 13}[rows]]
 
 
+@torch.no_grad()
 def test_a_single_vector_of_a_wide_network_takes_the_kernel_for_one():
     shapes = []
 
