@@ -4,6 +4,7 @@ B  batch rows            L  sequence positions     V  clean vocabulary (mask exc
 D  width                 H  heads                  K  states kept by a soft token
 t  diffusion time in [0, 1]: 0 is clean data, 1 is the prior
 alpha  survival probability of a token at a time;  sigma = -log(alpha) is what networks see
+E  shape of one event: what continuous data are made of;  s  noise over signal, u = log s
 """
 
 from enum import Enum
@@ -18,6 +19,8 @@ Time = Float[Tensor, " B"]
 Logits = Float[Tensor, "B L V"]
 LogProbs = Float[Tensor, "B L V"]
 Belief = Float[Tensor, "B F V"]  # log-probabilities at the positions asked for: all L, or F of them
+Event = Float[Tensor, "B *E"]  # continuous data: points, images, waves
+Level = Float[Tensor, " B"]  # how noisy each row is: s for Gaussian processes, t for others
 
 
 class Law(Enum):
@@ -149,5 +152,63 @@ class Energy(Protocol):
             t: Time of each row.
             log_diff: log p_diff(x_0 | x_t) of each text, a sum over undecided positions.
             valid: False at padding, which then influences nothing; ``None`` if there is none.
+        """
+        ...
+
+
+@runtime_checkable
+class EventDenoiser(Protocol):
+    """A trained model of continuous data as solvers see it.
+
+    The frame is the process's own. Gaussian processes speak of y = x_t / alpha and the level
+    s = sigma / alpha; all others of x_t and the level t. A condition (a class, a degraded image)
+    is bound when the denoiser is made.
+    """
+
+    def __call__(self, x: Event, level: Level) -> Event:
+        """Return E[x_0 | x_t], the belief's mean, for every row at its level."""
+        ...
+
+
+@runtime_checkable
+class Spreading(Protocol):
+    """A denoiser of events that can also say how sure it is."""
+
+    def moments(self, x: Event, level: Level) -> tuple[Event, Event]:
+        """Return E[x_0 | x_t] and the variance of each element, in one evaluation."""
+        ...
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """A denoiser of events that was trained on some levels only."""
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The lowest and the highest level it may be asked about."""
+        ...
+
+
+@runtime_checkable
+class EventNetwork(Protocol):
+    """A trainable model of continuous data: scaled events and how noisy they are, an answer out.
+
+    What the answer means is said by whoever calls it (``event_denoising``).
+    """
+
+    def __call__(
+        self,
+        x: Event,
+        noise: Level,
+        label: Int[Tensor, " B"] | None = None,
+        beside: Float[Tensor, "B ..."] | None = None,
+    ) -> Event:
+        """Return an answer of the shape of ``x``.
+
+        Args:
+            x: Noisy events, scaled to variance near 1.
+            noise: A bounded function of the level of each row, for example log(s) / 4.
+            label: Class of each row, -1 for none said; ``None`` from networks without classes.
+            beside: What else is known of each row, such as a degraded image, of the same grid.
         """
         ...
