@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from unison import trace
-from unison.cli import constraint, prompts, shared, show, speculation
+from unison.cli import constraint, prompts, searching, shared, show, speculation
 from unison.cli import strategy as chosen
 from unison.cli.constraint import Allowed, Asked
 from unison.cli.prompts import Prompts
@@ -25,6 +25,7 @@ from unison.generation import (
 )
 from unison.language_model import LanguageModel
 from unison.recipes.run import load
+from unison.search.writing import Chosen, searched
 from unison.speculation import Speculation
 from unison.speculation.pearl import Pearl
 
@@ -71,6 +72,9 @@ class Flags:
         cfg: Scale of classifier-free guidance: 0 for none, above it to follow the prompt more.
         cache: What is remembered between steps; exact or approximate (see unison doctor MODEL).
         judge: Causal model that strategies guided by one ask.
+        search: Write many candidates and keep what --reward likes best: best_of, svdd, particles,
+            paths or zero_order, with settings as in best_of:n=8.
+        reward: What --search looks for, module:function: a list of texts to a number each.
         seed: Names all randomness; text i of a prompt depends on it and on i, not on --num.
         batch_size: Texts written together; changes speed, never text.
         trace: File to write what every step did to; unison replay shows it.
@@ -106,6 +110,8 @@ class Flags:
     cfg: float = 0.0
     cache: str | None = None
     judge: str | None = None
+    search: str | None = None
+    reward: str | None = None
     seed: int = 0
     batch_size: int = 64
     trace: Path | None = None
@@ -134,7 +140,11 @@ def run(arguments: list[str]) -> None:
     for note in notes:
         shared.log(note)
     asked, allowed = check(flags), _allowed(flags)
+    wanted = searching.wanted(flags.search, flags.reward, _unsearched(flags, allowed, parts))
     model = _loaded(name, flags)
+    if wanted is not None:
+        searching.tell(search(model, flags, strategy, asked, wanted), flags.json)
+        return
     if parts is not None:
         _check_parts(flags)
     way = strategy if parts is None else speculation.built(model, parts)
@@ -259,6 +269,53 @@ def write(
             batch_size=flags.batch_size,
             on_step=observe,
         )
+
+
+def search(
+    model: LanguageModel,
+    flags: Flags,
+    strategy: Strategy | None,
+    asked: Prompts,
+    wanted: searching.Wanted,
+) -> list[Chosen]:
+    """Write what the flags ask for, and choose among it.
+
+    Raises:
+        ValueError: A flag is out of range or does not fit the model or the search.
+    """
+    if strategy is not None:  # as for a name in Python
+        sampling = Sampling(strategy, flags.steps, flags.block_length)
+        strategy = with_defaults(model, strategy, sampling)
+    return searched(
+        model,
+        asked.prompt,
+        reward=wanted.reward,
+        search=wanted.search,
+        suffix=asked.suffix,
+        parts=asked.parts,
+        length=flags.length,
+        new_tokens=flags.new_tokens,
+        num=flags.num,
+        strategy=strategy,
+        steps=flags.steps,
+        block_length=flags.block_length,
+        temperature=flags.temperature,
+        top_k=flags.top_k,
+        top_p=flags.top_p,
+        cfg=flags.cfg,
+        seed=flags.seed,
+        batch_size=flags.batch_size,
+    )
+
+
+def _unsearched(flags: Flags, allowed: Allowed, speculated: object) -> dict[str, bool]:
+    """Return what no search goes with, and whether it was asked for."""
+    named = ("cache", "judge", "trace", "show")
+    return {
+        "a constraint": allowed.constraint is not None or allowed.scaffold is not None,
+        "a drafter": speculated is not None,
+        **{f"--{name}": bool(getattr(flags, name)) for name in named},
+    }
 
 
 def tell(samples: list[Sample]) -> None:

@@ -59,7 +59,7 @@ class Mixture:
 
     def sample(self, key: Key) -> Points:
         """Draw one point for each row of the key."""
-        u = rng.uniform(key, SITE_COMPONENT, 1)[:, 0]
+        u = rng.uniform(key, SITE_COMPONENT, 1)[:, 0].contiguous()
         chosen = torch.searchsorted(self.log_weights.exp().cumsum(0), u)
         chosen = chosen.clamp(max=len(self.means) - 1)
         noise = rng.normal(key, SITE_POINT, self.means.shape[1])

@@ -1,4 +1,4 @@
-"""The contract of searches: what can be forked and scored can be searched, text or not.
+"""The contract of searches: what can be forked and judged can be searched, text or not.
 
 A run is a sampler under way: a strategy with its canvas, or a solver with its events. A search
 drives many of its states and sees nothing but the operations below, so each search is written
@@ -13,14 +13,28 @@ from torch import Tensor
 
 from unison.prob.rng import Key
 
-Reward = Callable[[Any], Float[Tensor, " B"]]  # clean samples, rows first, to a number each
+Reward = Callable[[Any], Float[Tensor, " R"]]  # clean samples, rows first, to a number each
+
+
+class Moved(NamedTuple):
+    """States after an operation that may ask the model.
+
+    Attributes:
+        state: The states.
+        cost: Denoiser evaluations spent on each.
+    """
+
+    state: Any
+    cost: Int[Tensor, " R"]
 
 
 @runtime_checkable
 class Run(Protocol):
     """A sampler that can be stopped, copied and continued.
 
-    States are opaque: tuples or named tuples of tensors with rows first.
+    States are named tuples of tensors with rows first, of which searches read ``step`` alone: how
+    many steps are behind them, the same for all of a batch. Every operation is pure, and no row
+    sees another.
     """
 
     @property
@@ -28,16 +42,36 @@ class Run(Protocol):
         """How many steps lead from a first state to the end."""
         ...
 
-    def start(self, key: Key) -> Any:
-        """Draw a first state for each row of the key."""
+    def start(self, key: Key, rows: Int[Tensor, " R"]) -> Any:
+        """Draw first states.
+
+        Args:
+            key: One random stream per state.
+            rows: The row each belongs to: whose prompt, or whose condition, it has.
+        """
         ...
 
-    def advance(self, state: Any, key: Key) -> Any:
-        """Take step ``key.step`` for every row, with fresh noise from the key."""
+    def look(self, state: Any, key: Key) -> Moved:
+        """Ask the model about the states and keep the answer in them.
+
+        A guess needs it; the next step, and every copy's, is the cheaper for it.
+        """
         ...
 
-    def guess(self, state: Any, key: Key) -> Any:
-        """Return the clean samples the model expects from each state: x_0's mean, or a draw."""
+    def guess(self, state: Any, key: Key | None = None) -> Any:
+        """Return clean samples as the model expects them from states that were looked at.
+
+        Args:
+            state: Ended states stand for themselves.
+            key: Draw them from the belief; ``None`` for its mean, of events, or its mode, of text.
+
+        Raises:
+            ValueError: The states were not looked at, or the model cannot say what is asked.
+        """
+        ...
+
+    def advance(self, state: Any, key: Key) -> Moved:
+        """Take the next step with fresh noise from the key; ended states stay as they are."""
         ...
 
     def finish(self, state: Any) -> Any:
@@ -49,18 +83,23 @@ class Run(Protocol):
         ...
 
     def near(self, state: Any, spread: float, key: Key) -> Any:
-        """Return first states near these, distributed as first states are.
+        """Return first states near these, distributed exactly as first states are.
+
+        Args:
+            state: First states.
+            spread: 0 for the same again, 1 for independent ones.
+            key: One random stream per state.
 
         Raises:
             ValueError: First states are all alike: a canvas of masks holds no noise to move.
         """
         ...
 
-    def back(self, state: Any, step: int, to: int, key: Key) -> Any:
-        """Return states before step ``step``, noised again to where they are before step ``to``.
+    def back(self, state: Any, to: int, key: Key) -> Any:
+        """Return states noised again, by the law of the process, to where step ``to`` begins.
 
         Raises:
-            ValueError: ``to`` is after ``step``.
+            ValueError: They have not come as far as that.
         """
         ...
 
@@ -71,14 +110,18 @@ class Found(NamedTuple):
     Attributes:
         sample: One clean sample per row.
         reward: Its reward.
-        log_weight: Log importance weight of each row's sample; 0 where the search has none.
-        evaluations: Denoiser evaluations spent on each row, those of rewards' guesses included.
+        log_weight: Log importance weight of each row's sample: with exp of it, samples represent
+            the sampler's law times exp(reward / temperature), whose total it estimates without
+            bias. 0 from searches that promise no law.
+        evaluations: Denoiser evaluations spent on each row, those behind guesses included.
+        judged: Samples and guesses of each row that the reward, or a value, was asked about.
     """
 
     sample: Any
     reward: Float[Tensor, " B"]
     log_weight: Float[Tensor, " B"]
-    evaluations: int
+    evaluations: Int[Tensor, " B"]
+    judged: int
 
 
 @runtime_checkable

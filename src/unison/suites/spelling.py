@@ -6,7 +6,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from types import UnionType
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from unison.suggest import nearest
 from unison.suites.task import SuiteError
@@ -88,6 +88,12 @@ def _fitting(text: str, name: str, kind: Any, value: Any) -> Any:
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if Path in kinds:
         return Path(str(value))
+    if get_origin(kind) is Literal:
+        if str(value) in get_args(kind):
+            return str(value)
+        raise SuiteError(
+            f"{text!r}: {name} must be {' or '.join(map(str, get_args(kind)))}, got {value!r}."
+        )
     if float in kinds and type(value) is int:
         return float(value)
     if str in kinds and bool not in kinds:

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unison.models import Transformer
 from unison.objectives import Batch, Loss
@@ -12,7 +12,7 @@ from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import Process
 from unison.train import optim
-from unison.train.config import Train
+from unison.train.config import Optimizer, Train
 from unison.train.self_conditioning import self_conditioned
 from unison.types import Mask, Tokens
 
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
     """What a step did.
 
     Attributes:
-        loss: Mean loss, nats per token.
+        loss: Mean loss, nats per token or squares per number.
         grad_norm: Norm of the gradient of the mean loss, before clipping.
         skipped: True when the gradient was not finite and the weights were left alone.
     """
@@ -90,7 +90,9 @@ def take(
             nats = learner.objective(learner.process, network, batch, streams)
         nats.total.backward()
         total, count = total + nats.total.detach(), count + nats.count
-    return _move(learner, config, (total / count, count), step)
+    share = optim.rate(config.optimizer, step, config.steps)
+    sums = (total / count, count)
+    return move(learner.network, learner.optimizers, config.optimizer, share, sums)
 
 
 def _part(mask: Tensor | None, micro: slice) -> Tensor | None:
@@ -104,18 +106,33 @@ def uses_bfloat16(config: Train, device: torch.device) -> bool:
     return config.precision == "bfloat16"
 
 
-def _move(learner: Learner, config: Train, loss_count: tuple[Tensor, Tensor], step: int) -> Outcome:
-    loss, count = loss_count
-    grads = [w.grad for w in learner.network.parameters() if w.grad is not None]
+def move(
+    network: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    settings: Optimizer,
+    share: float,
+    sums: tuple[Tensor, Tensor],
+) -> Outcome:
+    """Move the weights by the gradients they hold, and clear those.
+
+    Args:
+        network: Whose weights hold the gradients of a summed loss.
+        optimizers: Their state is changed.
+        settings: Where the gradient is clipped.
+        share: Of the peak learning rate.
+        sums: The mean loss, and the number its sum is over.
+    """
+    loss, count = sums
+    grads = [w.grad for w in network.parameters() if w.grad is not None]
     norm = torch.nn.utils.get_total_norm(grads) / count
     measured, size = torch.stack([loss, norm]).tolist()
     finite = math.isfinite(measured) and math.isfinite(size)
     if finite:
-        scale = (config.optimizer.clip / norm).clamp(max=1) / count
+        scale = (settings.clip / norm).clamp(max=1) / count
         torch._foreach_mul_(grads, scale)  # pyright: ignore[reportPrivateImportUsage]
-        optim.set_rate(learner.optimizers, optim.rate(config.optimizer, step, config.steps))
-        for optimizer in learner.optimizers:
+        optim.set_rate(optimizers, share)
+        for optimizer in optimizers:
             optimizer.step()
-    for optimizer in learner.optimizers:
+    for optimizer in optimizers:
         optimizer.zero_grad()
     return Outcome(measured, size, not finite)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unison.prob.rng import Key
-from unison.types import Event, EventDenoiser, Law, Level, Ranged
+from unison.types import Event, EventDenoiser, Law, Level, Ranged, Spreading
 
 Levels = tuple[float, ...]  # decreasing; the last may be 0
 
@@ -135,6 +135,20 @@ def asked(denoise: EventDenoiser, x: Event, level: float) -> Past:
     return Past(level, x, denoise(x, at(level, x)))
 
 
+def spreading(denoise: EventDenoiser) -> Spreading:
+    """Return the model as one that says how sure it is.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if isinstance(denoise, Spreading):
+        return denoise
+    raise ValueError(
+        f"this solver asks the model for variances, and {type(denoise).__name__} has no "
+        "`moments`; turn the correction off, or give a denoiser that says how sure it is."
+    )
+
+
 def at(level: float, x: Event) -> Level:
     """Return one level for each row of ``x``."""
     return torch.full((len(x),), level, dtype=x.dtype, device=x.device)
@@ -199,7 +213,18 @@ class Watched:
         Raises:
             ValueError: The answer has another shape.
         """
-        mean = self.denoise(x, level)
+        return self._seen(x, self.denoise(x, level))
+
+    def moments(self, x: Event, level: Level) -> tuple[Event, Event]:
+        """Return the mean and the variances in the type of ``x``: one evaluation.
+
+        Raises:
+            ValueError: The model does not say how sure it is, or the mean has another shape.
+        """
+        mean, spread = spreading(self.denoise).moments(x, level)
+        return self._seen(x, mean), spread.to(x.dtype)
+
+    def _seen(self, x: Event, mean: Tensor) -> Event:
         if mean.shape != x.shape:
             raise ValueError(
                 f"the denoiser was given events {tuple(x.shape)} and answered "

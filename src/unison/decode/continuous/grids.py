@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from unison.decode.continuous.api import Levels
@@ -141,7 +142,29 @@ class FlowShift:
         return _with_ends([self.shift * t / (1 - t) for t in times], span)
 
 
+@dataclass(frozen=True)
+class AlignYourSteps:
+    """Levels that were optimised for a latent image model (Sabour et al., 2024, arXiv:2404.14507).
+
+    Their ten levels above 0, interpolated in log s for other numbers of steps, and stretched in
+    log s to the ends of the span. Another model has another optimum.
+    """
+
+    def levels(self, span: Span, intervals: int) -> Levels:
+        """Interpolate the table."""
+        logs = np.log(np.array(_ALIGNED))
+        shares = (logs - logs[-1]) / (logs[0] - logs[-1])
+        places = _steps(0.0, len(shares) - 1.0, intervals)
+        wide = math.log(span.high / span.low)
+        along = np.interp(places, np.arange(len(shares)), shares).tolist()
+        return _with_ends([span.low * math.exp(share * wide) for share in along], span)
+
+
+_ALIGNED = (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152)
+
+
 GRIDS: dict[str, type[Grid]] = {
+    "ays": AlignYourSteps,
     "cosine": CosineSNR,
     "flow": FlowShift,
     "karras": Karras,
