@@ -176,7 +176,7 @@ def test_every_grid_and_budget_ends_with_finite_numbers(name: str) -> None:
 
 @cache
 def _solved(law: str) -> tuple[Tensor, Tensor]:
-    """Return many starts, and where their exact paths end: a few starts near a watershed dominate."""
+    """Return many starts, and where their paths end: a few near a watershed dominate the error."""
     start = _start(2000, high=157.4)
     return start, flow(ZOO[law](), start, 157.4, 0.01, 150)
 

@@ -142,7 +142,7 @@ def test_the_cascade_is_the_polynomial_of_the_paper() -> None:
 
 
 @pytest.mark.slow
-def test_predicted_ratios_are_for_an_unseen_setting_keep_most_of_the_gain() -> None:
+def test_predicted_ratios_keep_most_of_the_gain_in_an_unseen_setting() -> None:
     few = _start(10, 77)
 
     def law(weight: float) -> Guided:

@@ -57,7 +57,7 @@ class Task(NamedTuple):
     denoise: Watched
     measured: Measurement
     gain: float  # the operator's largest squared singular value; 1 if it is not linear
-    trace: Float[Tensor, " B"] | None  # sum of its squared singular values; None likewise
+    trace: Float[Tensor, " R"] | None  # sum of its squared singular values; None likewise
 
 
 class View(NamedTuple):

@@ -119,7 +119,10 @@ def resampled(
 
 
 def summed_up(
-    x: Event, log_weights: Float[Tensor, "B N"], nfe: int, times: Int[Tensor, " B"]
+    x: Float[Tensor, "P *E"],
+    log_weights: Float[Tensor, "B N"],
+    nfe: int,
+    times: Int[Tensor, " B"],
 ) -> Posterior:
     """Return the particles row by row with normalised weights, and what they sum to.
 
