@@ -2,7 +2,7 @@
 
 Every law of the zoo has an exact score, so that only rules and grids err. The starts are shared by
 all, in five disjoint sets; the reference is RK4 with 1000 steps in log s. The default solver knows
-nothing of the laws but that their standard deviation is 1; the learned one is fitted on 512 other
+nothing of the laws but that their standard deviation is 1; the learned one is fitted on 1024 other
 starts of each law. A scheduler of ``diffusers`` counts with the best of its own grids (linspace,
 leading, trailing, Karras, exponential, beta, Lu) for each law, number of evaluations and set of
 starts; as a harder comparison, with the best of our grids put into it.
@@ -14,16 +14,17 @@ import argparse
 import json
 import math
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmarks import measure, rivals
-from unison.decode.continuous import GRIDS, Levels, Solver, Span, solve
+from unison.decode.continuous import GRIDS, Levels, Solver, Span, default, solve
 from unison.decode.continuous.fitted import fit
-from unison.decode.continuous.tuned import Tuned, TunedGrid
+from unison.decode.continuous.grids import TimePower
 from unison.exact.mixtures import Mixture, flow
 from unison.exact.zoo import ZOO
 from unison.prob import rng
@@ -34,101 +35,111 @@ from unison.types import EventDenoiser
 HIGH, LOW = 157.4, 0.01
 COUNTS = (5, 8, 10, 15, 20)
 SITE = 21
-FITTED = 512
+FITTED = 1024
 FIRST = 1_000_000  # starts of the comparison; those of fits are below
 
 
-def zoo(names: list[str], seeds: int, starts: int, learnt: bool) -> dict[str, Any]:
+class Race(NamedTuple):
+    """A law, starts that all share, and where the exact flow takes them.
+
+    Attributes:
+        law: The exact mean.
+        size: Its dimension.
+        noise: Standard normal starts.
+        ends: The exact ends at the levels that solvers end at.
+        sets: Into how many disjoint sets the starts fall.
+    """
+
+    law: EventDenoiser
+    size: int
+    noise: Tensor
+    ends: dict[float, Tensor]
+    sets: int
+
+    def errors(self, y: Tensor, level: float) -> list[float]:
+        """Return the root mean square error of every set."""
+        off = (y - self._end(level)).square().sum(-1)
+        return [float(part.mean().sqrt()) for part in off.chunk(self.sets)]
+
+    def _end(self, level: float) -> Tensor:
+        """Return the exact ends at a level: grids of float32 end a little off the lowest."""
+        if level in self.ends:
+            return self.ends[level]
+        return flow(self.law, self.ends[LOW], LOW, level, 50)
+
+
+def race(name: str, sets: int, starts: int) -> Race:
+    """Return a law of the zoo with its starts and ends."""
+    law = ZOO[name]()
+    size = law.means.shape[1] if isinstance(law, Mixture) else 2
+    noise = rng.normal(Key(rng.rows(3, FIRST, sets * starts)), SITE, size)
+    end = flow(law, HIGH * noise, HIGH, LOW, 1000)
+    return Race(law, size, noise, {LOW: end, 0.0: flow(law, end, LOW, 1e-5, 400)}, sets)
+
+
+def zoo(names: list[str], sets: int, starts: int, learnt: bool) -> dict[str, Any]:
     """Return errors of the default, the learned solver and every scheduler, by law and count."""
     found: dict[str, Any] = {}
     for name in names:
-        law = ZOO[name]()
-        size = law.means.shape[1] if isinstance(law, Mixture) else 2
-        noise = rng.normal(Key(rng.rows(3, FIRST, seeds * starts)), SITE, size)
-        ends = {LOW: flow(law, HIGH * noise, HIGH, LOW, 1000)}
-        ends[0.0] = flow(law, ends[LOW], LOW, 1e-5, 400)
-        sets = noise.split(starts)
-        parts = [{end: y.split(starts)[i] for end, y in ends.items()} for i in range(seeds)]
+        here = race(name, sets, starts)
         for count in COUNTS:
-            cell = _compared(law, size, count, list(zip(sets, parts, strict=True)), learnt)
+            cell = _compared(here, count, learnt)
             found[f"{name} {count}"] = cell
             print(_line(name, count, cell), flush=True)
     return found
 
 
-def _compared(
-    law: EventDenoiser, size: int, count: int, sets: list[tuple[Tensor, dict[float, Tensor]]],
-    learnt: bool,
-) -> dict[str, Any]:  # fmt: skip
+def _compared(here: Race, count: int, learnt: bool) -> dict[str, Any]:
     span = Span(HIGH, LOW, VariancePreserving())
-    ours = [_ours(Tuned(), TunedGrid().levels(span, count), law, *one) for one in sets]
-    cell: dict[str, Any] = {"default": ours}
+    usual = default(span, count)
+    cell: dict[str, Any] = {"default": _ours(usual.solver, usual.grid.levels(span, count), here)}
     if learnt:
-        solver, levels = _learned(law, size, count)
-        cell["learned"] = [_ours(solver, levels, law, *one) for one in sets]
-    cell["own"] = [_best_own(law, count, *one) for one in sets]
-    cell["given"] = [_best_given(law, count, *one) for one in sets]
+        cell["learned"] = _ours(*_learned(here, count), here)
+    cell["own"] = _best(_on_own_grids(here, count))
+    cell["given"] = _best(_on_our_grids(here, count))
     return cell
 
 
-def _ours(
-    solver: Solver, levels: Levels, law: EventDenoiser, noise: Tensor, ends: dict[float, Tensor]
-) -> float:
-    key = Key(torch.zeros(len(noise), dtype=torch.int64))
-    return _rms(solve(solver, levels, law, levels[0] * noise, key).x - ends[levels[-1]])
+def _ours(solver: Solver, levels: Levels, here: Race) -> list[float]:
+    key = Key(torch.zeros(len(here.noise), dtype=torch.int64))
+    drawn = solve(solver, levels, here.law, levels[0] * here.noise, key)
+    return here.errors(drawn.x, levels[-1])
 
 
-def _learned(law: EventDenoiser, size: int, count: int) -> tuple[Solver, Levels]:
+def _learned(here: Race, count: int) -> tuple[Solver, Levels]:
     """Return a solver fitted on starts of its own."""
     span = Span(HIGH, LOW, VariancePreserving())
-    starts = HIGH * rng.normal(Key(rng.rows(3, 0, FITTED)), SITE, size)
-    solver = fit(law, starts, flow(law, starts, HIGH, LOW, 1000), span, count).solver
+    starts = HIGH * rng.normal(Key(rng.rows(3, 0, FITTED)), SITE, here.size)
+    ends = flow(here.law, starts, HIGH, LOW, 1000)
+    solver = fit(here.law, starts, ends, span, count).solver
     return solver, solver.grid
 
 
-def _best_own(
-    law: EventDenoiser, count: int, noise: Tensor, ends: dict[float, Tensor]
-) -> tuple[float, str]:
-    """Return the least error of any scheduler on any of its grids, and whose it is."""
-    found = []
+def _on_own_grids(here: Race, count: int) -> Iterator[tuple[str, list[float]]]:
+    """Yield the errors of every scheduler on every grid it lays itself."""
     for name, rival in rivals.rivals().items():
+        steps = count if name != "Heun" else (count + 1) // 2
         for grid in rival.grids:
-            steps = count if name != "Heun" else (count + 1) // 2
-            ended = rivals.run(rival, grid, steps, law, noise)
-            if ended.nfe > count and name != "PNDM":
-                continue
-            reference = ends[0.0] if ended.level == 0 else _at(law, noise, ends, ended.level)
-            found.append((_rms(ended.y - reference), f"{name} on {grid}"))
-    return min(one for one in found if math.isfinite(one[0]))
+            ended = rivals.run(rival, grid, steps, here.law, here.noise)
+            if ended.nfe <= count or name == "PNDM":  # which takes one evaluation more
+                yield f"{name} on {grid}", here.errors(ended.y, ended.level)
 
 
-def _at(law: EventDenoiser, noise: Tensor, ends: dict[float, Tensor], level: float) -> Tensor:
-    """Return the reference at a level near the lowest: grids of floats end a little off."""
-    if abs(level / LOW - 1) < 1e-3:
-        return ends[LOW]
-    return flow(law, ends[LOW], LOW, level, 50)
-
-
-def _best_given(
-    law: EventDenoiser, count: int, noise: Tensor, ends: dict[float, Tensor]
-) -> tuple[float, str]:
-    """Return the least error of any scheduler on any of our grids, and whose it is."""
-    span, found = Span(HIGH, LOW, VariancePreserving()), []
-    grids = {name: grid() for name, grid in GRIDS.items()} | {"linear": GRIDS["time"](1.0)}
+def _on_our_grids(here: Race, count: int) -> Iterator[tuple[str, list[float]]]:
+    """Yield the errors of every scheduler on the grids that suit any span."""
+    span = Span(HIGH, LOW, VariancePreserving())
+    grids = {name: grid() for name, grid in GRIDS.items() if name != "ays"}
     for name, rival in rivals.rivals().items():
-        if not rival.listed or "zero" in name:
-            continue
-        for label, grid in grids.items():
-            levels = grid.levels(span, count)
-            if levels[-1] != LOW:
-                continue
-            ended = rivals.run_on(rival, levels, law, noise)
-            found.append((_rms(ended.y - ends[LOW]), f"{name} on {label}"))
-    return min(one for one in found if math.isfinite(one[0]))
+        if rival.listed and "zero" not in name:
+            for label, grid in (grids | {"linear": TimePower(1.0)}).items():
+                ended = rivals.run_on(rival, grid.levels(span, count), here.law, here.noise)
+                yield f"{name} on {label}", here.errors(ended.y, LOW)
 
 
-def _rms(off: Tensor) -> float:
-    return float(off.square().sum(-1).mean().sqrt())
+def _best(found: Iterator[tuple[str, list[float]]]) -> list[tuple[float, str]]:
+    """Return for each set of starts the least error, and whose it is."""
+    rows = [(name, errors) for name, errors in found if all(map(math.isfinite, errors))]
+    return [min((errors[i], name) for name, errors in rows) for i in range(len(rows[0][1]))]
 
 
 def _line(name: str, count: int, cell: dict[str, Any]) -> str:

@@ -218,6 +218,10 @@ def _rounded(values: Tensor) -> list[float]:
     return [float(f"{value:.9g}") for value in values.tolist()]
 
 
+def _summing_to_one(row: list[float]) -> list[float]:
+    return [*row[:-1], 1 - math.fsum(row[:-1])]
+
+
 def main() -> None:
     """Tune, print the error on laws that were learnt from and on others, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -247,7 +251,7 @@ def main() -> None:
         table[str(count)] = {
             "levels": _rounded(numbers.levels),
             "scales": _rounded(numbers.scales),
-            "weights": [_rounded(row) for row in numbers.weights],
+            "weights": [_summing_to_one(_rounded(row)) for row in numbers.weights],
         }
         asked.out.write_text(json.dumps(table, indent=0))
 

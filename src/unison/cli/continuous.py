@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from unison.cli import continuous_sample, continuous_train, shared
+from unison.cli import continuous_recipe, continuous_sample, continuous_train, shared
 from unison.cli.continuous_parts import shelf
 from unison.cli.suggest import nearest
 from unison.data.continuous import BUILTIN, DEGRADATIONS
@@ -40,6 +40,7 @@ _DEEDS: dict[str, Callable[[list[str]], None]] = {
     "train": continuous_train.run,
     "sample": continuous_sample.run,
     "solvers": solvers,
+    "recipe": continuous_recipe.run,
 }
 
 
@@ -65,6 +66,7 @@ def usage() -> str:
             f"  train    learn from --data: {', '.join(BUILTIN)}, a file or a folder",
             "  sample   draw events from a run, as a sheet of pictures or an archive",
             "  solvers  list solvers, grids, searches and degradations",
+            "  recipe   run an experiment by name, from data to figures; list them without a name",
             "",
             "unison continuous DEED --help",
         ]

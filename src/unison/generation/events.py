@@ -8,11 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unison.decode.continuous import Drawn, Grid, Multistep, Solver, Span, solve
+from unison.decode.continuous import Drawn, Grid, Levels, Multistep, Solver, Span, solve
 from unison.decode.continuous.budget import intervals_within
-from unison.decode.continuous.grids import LogSNR
+from unison.decode.continuous.grids import TimePower
 from unison.decode.continuous.guidance import ClassifierFree
 from unison.decode.continuous.posterior_step import PosteriorStep
+from unison.decode.continuous.tuned import Choice, default
 from unison.event_model import EventModel
 from unison.prob import rng
 from unison.prob.rng import Key
@@ -20,8 +21,6 @@ from unison.process.continuous.residual import ResidualProcess, start
 from unison.types import Event, EventDenoiser
 
 SITE_FIRST = 0x7FFFFF28
-SOLVER: Solver = Multistep()
-GRID: Grid = LogSNR()
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,15 @@ class Drawing:
     """How to draw.
 
     Attributes:
-        solver: Who steps; ``None`` for the default, which residual processes need.
-        grid: Which levels it visits; ``None`` for the default, as residual processes need.
+        solver: Who steps; ``None`` for what suits the number of evaluations (``tuned.default``),
+            and for residual processes, which bring their own.
+        grid: Which levels it visits; likewise.
         nfe: Evaluations it may spend on a row; guidance doubles them.
         guidance: Weight of classifier-free guidance; 1 for the model itself.
         high: First level; ``None`` for the model's highest.
         low: Last level above 0; ``None`` for the model's lowest.
+        last_mean: Whether the last evaluation is spent on the clean mean at the last level; it
+            takes away the noise that is left there, which at a model's lowest level nobody sees.
         batch_size: Rows drawn together; changes speed and memory, never events.
         seed: Names the noise.
     """
@@ -45,6 +47,7 @@ class Drawing:
     guidance: float = 1.0
     high: float | None = None
     low: float | None = None
+    last_mean: bool = False
     batch_size: int = 64
     seed: int = 0
 
@@ -105,13 +108,24 @@ def draw_events(
     return DrawnEvents(values, times * drawn[0].nfe, time.perf_counter() - began)
 
 
-def levels_of(model: EventModel, drawing: Drawing) -> tuple[float, ...]:
-    """Return the levels a drawing visits, 0 at the end.
+class Route(NamedTuple):
+    """Who steps, and where.
+
+    Attributes:
+        solver: The rule.
+        levels: What it visits; 0 at the end stands for the clean mean at the last level.
+    """
+
+    solver: Solver
+    levels: Levels
+
+
+def route(model: EventModel, drawing: Drawing) -> Route:
+    """Return the solver and the levels of a drawing.
 
     Raises:
         ValueError: The budget pays no interval, or levels are outside the model's range.
     """
-    intervals = intervals_within(drawing.solver or SOLVER, drawing.nfe, final=1)
     low, high = model.span
     first = high if drawing.high is None else drawing.high
     last = low if drawing.low is None else drawing.low
@@ -122,7 +136,17 @@ def levels_of(model: EventModel, drawing: Drawing) -> tuple[float, ...]:
             f"{low:.6g}."
         )
     span = Span(first, last, model.process, model.spread)
-    return (*(drawing.grid or GRID).levels(span, intervals), 0.0)
+    solver, grid = _chosen(drawing, span)
+    intervals = intervals_within(solver, drawing.nfe, final=int(drawing.last_mean))
+    levels = grid.levels(span, intervals)
+    return Route(solver, (*levels, 0.0) if drawing.last_mean else levels)
+
+
+def _chosen(drawing: Drawing, span: Span) -> Choice:
+    """Return what is asked for; with one of the two, the other is what goes with anything."""
+    if drawing.solver is None and drawing.grid is None:
+        return default(span, drawing.nfe - drawing.last_mean)
+    return Choice(drawing.solver or Multistep(), drawing.grid or TimePower(2.0))
 
 
 def _generated(
@@ -130,13 +154,12 @@ def _generated(
 ) -> Drawn:
     labels, beside = given
     device = next(model.network.parameters()).device
-    levels = levels_of(model, drawing)
+    solver, levels = route(model, drawing)
     noise = rng.normal(key, SITE_FIRST, _size(model)).float().view(-1, *model.shape)
     moved = Key(key.seed.to(device))
     denoise = _denoiser(model, drawing, [_to(part, device) for part in (labels, beside)])
     # far above the data the marginal is that of noise and data together
     spread = (levels[0] ** 2 + model.spread**2) ** 0.5
-    solver = drawing.solver or SOLVER
     return _home(solve(solver, levels, denoise, (spread * noise).to(device), moved))
 
 

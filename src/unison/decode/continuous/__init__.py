@@ -1,7 +1,8 @@
 """Solvers of continuous diffusion, by name.
 
 To add one: copy ``ddim.py``, and add one line below. The contract tests, the command line and the
-benchmark iterate this table.
+benchmark iterate this table. Who names none gets ``default``: solvers that know one grid alone
+(``Tuned``, ``fitted.LearnedSolver``) are not in the table.
 """
 
 from unison.decode.continuous.ancestral import Ancestral
@@ -22,6 +23,7 @@ from unison.decode.continuous.multistep import Multistep
 from unison.decode.continuous.restart import Restart
 from unison.decode.continuous.runge_kutta import RungeKutta
 from unison.decode.continuous.sa_solver import SASolver
+from unison.decode.continuous.tuned import Choice, Tuned, TunedGrid, default
 from unison.decode.continuous.unipc import UniPC
 
 SOLVERS: dict[str, type[Solver]] = {
@@ -49,6 +51,7 @@ SOLVERS: dict[str, type[Solver]] = {
 __all__ = [
     "GRIDS",
     "SOLVERS",
+    "Choice",
     "Drawn",
     "Grid",
     "Levels",
@@ -56,5 +59,8 @@ __all__ = [
     "Solver",
     "Span",
     "State",
+    "Tuned",
+    "TunedGrid",
+    "default",
     "solve",
 ]

@@ -14,7 +14,7 @@ from unison.decode.continuous.noise import noise_like
 from unison.prob.rng import Key
 from unison.types import EventDenoiser, Law
 
-SITE_ANCESTRAL = 0x7FFFFF20
+SITE_ANCESTRAL = 0x7FFFFF26
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-from unison.decode.continuous.api import Levels, State
+from unison.decode.continuous.api import Levels, Solver, State
 from unison.decode.continuous.fitted.learned import LearnedSolver
-from unison.decode.continuous.grids import Span
+from unison.decode.continuous.grids import Grid, Span, TimePower
+from unison.decode.continuous.multistep import Multistep
 from unison.prob.rng import Key
 from unison.types import EventDenoiser, Law
 
@@ -31,9 +32,10 @@ class TunedGrid:
         Raises:
             ValueError: The table has no such number, or the span is too narrow for it.
         """
-        inner = tuple(level * span.spread for level in row_of(intervals).grid[1:-1])
+        row = row_of(intervals)
+        inner = tuple(level * span.spread for level in row.grid[1:-1])
         least = _HIGH_ENOUGH * span.spread
-        if span.high < least or span.low >= inner[-1]:
+        if not _fits(span, row):
             raise ValueError(
                 f"the tuned grid of {intervals} intervals goes from {least:.4g} or more to less "
                 f"than {inner[-1]:.4g} for data of standard deviation {span.spread:.4g}; asked "
@@ -107,3 +109,25 @@ def _table() -> dict[int, LearnedSolver]:
         )
         for count, row in json.loads(text).items()
     }
+
+
+class Choice(NamedTuple):
+    """A solver and the grid it is meant for."""
+
+    solver: Solver
+    grid: Grid
+
+
+def default(span: Span, intervals: int) -> Choice:
+    """Return what suits a model nobody has looked at: the table where it reaches, else DEIS.
+
+    Args:
+        span: From where to where.
+        intervals: Evaluations that may be made.
+    """
+    inside = intervals in _table() and _fits(span, row_of(intervals))
+    return Choice(Tuned(), TunedGrid()) if inside else Choice(Multistep(), TimePower(2.0))
+
+
+def _fits(span: Span, row: LearnedSolver) -> bool:
+    return span.high >= _HIGH_ENOUGH * span.spread and span.low < row.grid[-2] * span.spread

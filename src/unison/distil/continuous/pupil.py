@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unison.event_denoising import Preconditioned
+from unison.event_denoising import Preconditioned, over
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.train import optim, step
 from unison.train.config import Optimizer
 from unison.types import Event, Level
 
-SITE_EVENT, SITE_NOISE = 0x7FFFFF60, 0x7FFFFF61
+SITE_EVENT, SITE_NOISE = 0x7FFFFF68, 0x7FFFFF69
 Draw = Callable[[Key], Event]  # one event for each row of a key
 OnStep = Callable[[int, float], None]  # steps done, loss
 
@@ -54,7 +54,7 @@ def pupil(model: Preconditioned) -> Preconditioned:
     """Return a copy of a model whose weights can move and whose answers carry gradients."""
     network = copy.deepcopy(network_of(model)).train()
     for weight in network.parameters():
-        weight.requires_grad_(True)  # noqa: FBT003
+        weight.requires_grad_(True)
     return replace(model, network=network, gradients=True)
 
 
@@ -111,6 +111,11 @@ class Mover:
             )
         return outcome.loss
 
+    def forget(self) -> None:
+        """Drop the gradients that another's loss left behind."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+
 
 def key_of(seed: int, number: int, rows: int) -> Key:
     """Return the streams of the rows of one training step."""
@@ -125,6 +130,22 @@ def noise_of(x: Event, key: Key, site: int = SITE_NOISE) -> Event:
 def between(shares: Level, low: float, high: float) -> Level:
     """Return levels at these shares of the way from ``low`` to ``high`` in log s."""
     return (math.log(low) + shares * math.log(high / low)).exp()
+
+
+def denoising_loss(
+    model: Preconditioned, events: Event, noisy: tuple[Level, Event]
+) -> Float[Tensor, ""]:
+    """Return the mean squared error of a model's clean events, of weight 1 / s^2 + 1 / spread^2.
+
+    Args:
+        model: Who is asked.
+        events: Clean events.
+        noisy: The level of each row and the noise that is added.
+    """
+    level, noise = noisy
+    error = model(events + over(level, events) * noise, level) - events
+    weight = over(level.double() ** -2 + model.spread**-2, events)
+    return (weight * error.square()).mean().float()
 
 
 def check_counts(name: str, counts: dict[str, int]) -> None:

@@ -1,6 +1,7 @@
 """Which pieces do networks of continuous data share? Noise, classes, residual blocks, attention."""
 
 import math
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from unison.types import Level
 Cond = Float[Tensor, "B C"]
 Field = Float[Tensor, "B D *P"]  # D channels at every place of a line or a plane
 Labels = Int[Tensor, " B"]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv1d | nn.Conv2d)
 
 _SLOWEST, _FASTEST = 0.25, 32.0  # radians per unit of a noise that stays within a few units
@@ -84,7 +86,12 @@ class ResidualBlock(nn.Module):
 
 
 class PlaceAttention(nn.Module):
-    """Every place of a feature map looks at every other; adds nothing at first."""
+    """Every place of a feature map looks at every other; adds nothing at first.
+
+    Attributes:
+        attend: From queries, keys and values, [batch, heads, places, width], to what is found:
+            where places lie on several devices, something that fetches the others.
+    """
 
     def __init__(self, width: int, head_width: int = 32) -> None:
         super().__init__()
@@ -97,12 +104,13 @@ class PlaceAttention(nn.Module):
         self.norm = group_norm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.out = zeroed(nn.Linear(width, width))
+        self.attend: Attend = F.scaled_dot_product_attention
 
     def forward(self, h: Field) -> Tensor:
         """Mix places."""
         x = self.norm(h).flatten(2).transpose(1, 2)
         heads = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        found = F.scaled_dot_product_attention(*heads.unbind(0))
+        found = self.attend(*heads.unbind(0))
         added = self.out(found.transpose(1, 2).flatten(2))
         return h + added.transpose(1, 2).unflatten(2, h.shape[2:])
 

@@ -131,10 +131,7 @@ class UNet(nn.Module):
 
     def decode(self, features: Features, noise: Level, label: Labels | None = None) -> Images:
         """Return the answer from features, which another noise level may have made."""
-        cond, h = self.condition(noise, label), features.middle
-        for up, kept in zip(reversed(self.body.ups), reversed(features.skips), strict=True):
-            h = up(h, kept, cond)
-        return self._ended(h)
+        return self.outermost(features.skips, features.middle, noise, label)
 
     def inner(self, features: Features, noise: Level, label: Labels | None, levels: int) -> Tensor:
         """Return what the inner levels hand to the outermost ``levels``.
@@ -168,8 +165,18 @@ class UNet(nn.Module):
         for down in self.body.downs[:levels]:
             h, kept = down(h, cond)
             skips.append(kept)
-        h = inner
-        for place in range(levels - 1, -1, -1):
+        return self.outermost(tuple(skips), inner, noise, label)
+
+    def outermost(
+        self,
+        skips: tuple[tuple[Tensor, ...], ...],
+        inner: Tensor,
+        noise: Level,
+        label: Labels | None = None,
+    ) -> Images:
+        """Return the answer from the outermost levels' features and what the inner ones gave."""
+        cond, h = self.condition(noise, label), inner
+        for place in range(len(skips) - 1, -1, -1):
             h = self.body.ups[place](h, skips[place], cond)
         return self._ended(h)
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unison.decode.continuous.api import State
 from unison.decode.continuous.fitted.document import document
@@ -102,7 +103,7 @@ class Archive:
 def search_program(
     denoise: EventDenoiser,
     starts: Event,
-    ends: Event,
+    ends: Tensor,
     initial: Sequence[Program],
     how: Evolution | None = None,
     path: Path | None = None,
@@ -115,7 +116,7 @@ def search_program(
     Args:
         denoise: The model.
         starts: Events at the programs' first level.
-        ends: Where they belong at the last.
+        ends: Where they belong at the last, of their shape.
         initial: Programs to begin with, all with one number of steps and the same two ends.
         how: Effort; the default evaluates 2000 programs.
         path: A file that is written after each generation.

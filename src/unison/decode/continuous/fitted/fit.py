@@ -149,7 +149,7 @@ def reference(
 def fit(
     denoise: EventDenoiser,
     starts: Event,
-    ends: Event,
+    ends: Tensor,
     span: Span,
     intervals: int,
     how: Fitting = Fitting(),
@@ -159,7 +159,7 @@ def fit(
     Args:
         denoise: The model, differentiable.
         starts: Events at ``span.high``; some hundreds make held-out errors fall with the others.
-        ends: Where they belong at ``span.low``, such as ``reference`` says.
+        ends: Where they belong at ``span.low``, of their shape; ``reference`` says.
         span: Between which levels.
         intervals: Evaluations that the solver will take.
         how: Effort and beginnings.
@@ -183,7 +183,7 @@ def fit(
     return Fitted(last.layout.solver(last.numbers), last.error, last.held_out, least)
 
 
-def _split(denoise: EventDenoiser, starts: Event, ends: Event, share: float) -> Task:
+def _split(denoise: EventDenoiser, starts: Event, ends: Tensor, share: float) -> Task:
     if starts.shape != ends.shape:
         raise ValueError(
             f"starts {tuple(starts.shape)} and ends {tuple(ends.shape)} must have one shape."

@@ -1,0 +1,1 @@
+"""What makes models of continuous data fast: networks that rest, that share, that round."""
