@@ -91,8 +91,7 @@ def zoo(names: list[str], sets: int, starts: int, learnt: bool) -> dict[str, Any
 
 def _compared(here: Race, count: int, learnt: bool) -> dict[str, Any]:
     span = Span(HIGH, LOW, VariancePreserving())
-    usual = default(span, count)
-    cell: dict[str, Any] = {"default": _ours(usual.solver, usual.grid.levels(span, count), here)}
+    cell: dict[str, Any] = {"default": _ours(*default(span, count), here)}
     if learnt:
         cell["learned"] = _ours(*_learned(here, count), here)
     cell["own"] = _best(_on_own_grids(here, count))

@@ -6,6 +6,8 @@ mixtures, guided mixtures and Gaussians with steep spectra; the laws that solver
 (``unison.exact.zoo.ZOO``) are not among them, nor are any of their starts.
 
     python -m benchmarks.tune_solver --intervals 5 6 8 10 --out table.json
+
+A number of intervals that the table already has is learnt on from there.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -178,6 +180,18 @@ class Rule(torch.nn.Module):
         return Numbers(levels, scales, rows)
 
 
+def resumed(row: dict[str, list[Any]]) -> Rule:
+    """Return the rule of a table, to learn on."""
+    levels = torch.tensor(row["levels"], dtype=torch.float64)
+    scales = torch.tensor(row["scales"], dtype=torch.float64)
+    rule = Rule(tuple(row["levels"]), "noise", 1)
+    with torch.no_grad():
+        rule.shifts.copy_((scales / levels).log()[1:-1])
+        for mine, weights in zip(rule.rows, row["weights"], strict=True):
+            mine.copy_(torch.tensor(weights, dtype=torch.float64))
+    return rule
+
+
 def unfolded(levels: tuple[float, ...], basis: str, order: int) -> list[Tensor]:
     """Return a multistep rule as weights of all means seen so far."""
     count = len(levels) - 1
@@ -233,8 +247,13 @@ def main() -> None:
     span = Span(HIGH, LOW, VariancePreserving())
     for count in asked.intervals:
         best: tuple[float, Rule] | None = None
-        for grid, basis in STARTS[: 1 + (count < 8)]:
-            rule = Rule(grid.levels(span, count), basis, 3)
+        table = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+        begun = {basis: Rule(grid.levels(span, count), basis, 3) for grid, basis in STARTS}
+        if count >= 8:
+            begun.pop("data")
+        if str(count) in table:
+            begun = {"table": resumed(table[str(count)])}
+        for basis, rule in begun.items():
             with torch.no_grad():
                 before = float(score(held, rule()).exp())
             tuned(rule, learn, asked.iterations, 0.01)
@@ -247,7 +266,6 @@ def main() -> None:
         assert best is not None
         with torch.no_grad():
             numbers = best[1]()
-        table = json.loads(asked.out.read_text()) if asked.out.exists() else {}
         table[str(count)] = {
             "levels": _rounded(numbers.levels),
             "scales": _rounded(numbers.scales),

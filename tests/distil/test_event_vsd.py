@@ -70,15 +70,6 @@ def test_vsd_particles_become_samples_and_sds_particles_collapse():
     config = VSD(steps=400)
     spread = vsd(LAW, START, config)
     collapsed = vsd(LAW, START, VSD(rival="each", steps=400))
-    plain = distance(LAW.sample(Key(rng.rows(8, 0, COUNT))))
-        "sw2",
-        distance(spread),
-        distance(collapsed),
-        "sample",
-        plain,
-        spread.std(0),
-        collapsed.std(0),
-    )
     assert distance(spread) < 0.16
     assert distance(collapsed) > 0.5
     torch.testing.assert_close(spread.std(0), SAMPLE.std(0), rtol=0.15, atol=0.0)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -122,7 +123,7 @@ class TestLoss:
             for k in (1, 2, 4, 8, 24)
         ]
         assert away[0] == 0
-        assert all(fewer > more for more, fewer in zip(away, away[1:], strict=False)), away
+        assert all(fewer > more for more, fewer in pairwise(away)), away
 
     def test_gradients_at_key_steps_are_those_of_the_plain_model(self):
         denoise = plain(gradients=True)
@@ -206,9 +207,7 @@ class TestPriorNoise:
         assert torch.equal(early.x, DDIM().step(grid, plain(), State(first), key).x)
         late = solver.step(grid, plain(), early, key.at(1))
         moved = early.x + 0.01 * math.sqrt(5 / 17) * first
-        torch.testing.assert_close(
-            late.x, DDIM().step(grid, plain(), State(moved), key.at(1)).x
-        )
+        torch.testing.assert_close(late.x, DDIM().step(grid, plain(), State(moved), key.at(1)).x)
 
     def test_it_is_biased_and_refuses_nonsense(self):
         assert PriorNoise(DDIM()).law is Law.BIASED

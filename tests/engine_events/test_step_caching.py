@@ -1,6 +1,7 @@
 """Inner levels that rest between key steps: what stays exact, what is lost, what is saved."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ class TestLoss:
             for k in (1, 2, 4, 8, 24)
         ]
         assert away[0] == 0
-        assert all(fewer > more for more, fewer in zip(away, away[1:], strict=False)), away
+        assert all(fewer > more for more, fewer in pairwise(away)), away
 
     def test_more_outer_levels_are_nearer_to_the_plain_model(self):
         denoise = plain(network(THREE))

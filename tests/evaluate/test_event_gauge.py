@@ -118,7 +118,7 @@ def network():
     for number, weight in enumerate(made.parameters()):
         key = Key(rng.rows(number, 0, 1))
         fresh = rng.normal(key, 1, weight.numel()).view_as(weight)
-        weight.data.copy_(0.4 * fresh)
+        weight.data.copy_(0.7 * fresh)
     return Preconditioned(made.eval(), gradients=True, dtype=torch.float64)
 
 

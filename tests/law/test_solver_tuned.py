@@ -82,6 +82,7 @@ def test_other_ends_are_solved_as_well() -> None:
 
 def test_the_default_is_another_where_the_table_does_not_reach() -> None:
     assert isinstance(default(SPAN, 10).solver, Tuned)
+    assert default(SPAN, 30) == default(SPAN, 25)
     assert isinstance(default(SPAN, 1000).solver, Multistep)
     assert isinstance(default(Span(3.0, 0.01, SPAN.process), 10).solver, Multistep)
     assert isinstance(default(Span(HIGH, 1.5, SPAN.process), 10).solver, Multistep)

@@ -2,7 +2,13 @@
 
 from collections.abc import Callable
 
-from unison.cli import continuous_recipe, continuous_sample, continuous_train, shared
+from unison.cli import (
+    continuous_distil,
+    continuous_recipe,
+    continuous_sample,
+    continuous_train,
+    shared,
+)
 from unison.cli.continuous_parts import shelf
 from unison.cli.suggest import nearest
 from unison.data.continuous import BUILTIN, DEGRADATIONS
@@ -39,6 +45,7 @@ def solvers(arguments: list[str]) -> None:
 _DEEDS: dict[str, Callable[[list[str]], None]] = {
     "train": continuous_train.run,
     "sample": continuous_sample.run,
+    "distil": continuous_distil.run,
     "solvers": solvers,
     "recipe": continuous_recipe.run,
 }
@@ -65,6 +72,7 @@ def usage() -> str:
             "",
             f"  train    learn from --data: {', '.join(BUILTIN)}, a file or a folder",
             "  sample   draw events from a run, as a sheet of pictures or an archive",
+            "  distil   make a student that answers in fewer steps",
             "  solvers  list solvers, grids, searches and degradations",
             "  recipe   run an experiment by name, from data to figures; list them without a name",
             "",

@@ -15,6 +15,7 @@ from unison.cli import shared
 from unison.cli.continuous_parts import renamed, taken
 from unison.data.continuous import DEGRADATIONS, Pair, Reading, Scaling, degraded, read
 from unison.decode.continuous import GRIDS, SOLVERS
+from unison.distil.continuous import ConsistencySteps
 from unison.evaluate.sheet import sheet
 from unison.event_model import EventModel
 from unison.generation.events import Drawing, DrawnEvents, draw_events
@@ -73,7 +74,7 @@ class Flags:
 def run(arguments: list[str]) -> None:
     """Run the deed."""
     place, arguments = shared.take_leading(renamed(arguments))
-    solver, arguments = taken(arguments, "solver", SOLVERS)
+    solver, arguments = taken(arguments, "solver", {**SOLVERS, "consistency": ConsistencySteps})
     grid, arguments = taken(arguments, "grid", GRIDS)
     about = f"Solvers: {', '.join(SOLVERS)}.\n\nGrids: {', '.join(GRIDS)}."
     flags = shared.parse(Flags, "continuous sample", arguments, about)

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unison.decode.continuous import Drawn, Grid, Levels, Multistep, Solver, Span, solve
+from unison.decode.continuous import Drawn, Grid, Multistep, Solver, Span, solve
 from unison.decode.continuous.budget import intervals_within
 from unison.decode.continuous.grids import TimePower
 from unison.decode.continuous.guidance import ClassifierFree
 from unison.decode.continuous.posterior_step import PosteriorStep
-from unison.decode.continuous.tuned import Choice, default
+from unison.decode.continuous.tuned import Plan, default
 from unison.event_model import EventModel
 from unison.prob import rng
 from unison.prob.rng import Key
@@ -108,45 +108,31 @@ def draw_events(
     return DrawnEvents(values, times * drawn[0].nfe, time.perf_counter() - began)
 
 
-class Route(NamedTuple):
-    """Who steps, and where.
-
-    Attributes:
-        solver: The rule.
-        levels: What it visits; 0 at the end stands for the clean mean at the last level.
-    """
-
-    solver: Solver
-    levels: Levels
-
-
-def route(model: EventModel, drawing: Drawing) -> Route:
+def route(model: EventModel, drawing: Drawing) -> Plan:
     """Return the solver and the levels of a drawing.
 
     Raises:
         ValueError: The budget pays no interval, or levels are outside the model's range.
     """
     low, high = model.span
-    first = high if drawing.high is None else drawing.high
-    last = low if drawing.low is None else drawing.low
+    top = high if drawing.high is None else drawing.high
+    bottom = low if drawing.low is None else drawing.low
     slack = 1e-6
-    if not low * (1 - slack) <= last < first <= high * (1 + slack):
+    if not low * (1 - slack) <= bottom < top <= high * (1 + slack):
         raise ValueError(
-            f"levels from {first:.6g} to {last:.6g} are asked for; the model knows {high:.6g} to "
+            f"levels from {top:.6g} to {bottom:.6g} are asked for; the model knows {high:.6g} to "
             f"{low:.6g}."
         )
-    span = Span(first, last, model.process, model.spread)
-    solver, grid = _chosen(drawing, span)
-    intervals = intervals_within(solver, drawing.nfe, final=int(drawing.last_mean))
-    levels = grid.levels(span, intervals)
-    return Route(solver, (*levels, 0.0) if drawing.last_mean else levels)
-
-
-def _chosen(drawing: Drawing, span: Span) -> Choice:
-    """Return what is asked for; with one of the two, the other is what goes with anything."""
+    if drawing.nfe == 1:  # no solver steps: the model's own answer, which students are made for
+        return Plan(drawing.solver or Multistep(), (top, 0.0))
+    span = Span(top, bottom, model.process, model.spread)
+    last = (0.0,) if drawing.last_mean else ()
     if drawing.solver is None and drawing.grid is None:
-        return default(span, drawing.nfe - drawing.last_mean)
-    return Choice(drawing.solver or Multistep(), drawing.grid or TimePower(2.0))
+        usual = default(span, drawing.nfe - len(last))
+        return Plan(usual.solver, (*usual.levels, *last))
+    solver, grid = drawing.solver or Multistep(), drawing.grid or TimePower(2.0)
+    intervals = intervals_within(solver, drawing.nfe, final=len(last))
+    return Plan(solver, (*grid.levels(span, intervals), *last))
 
 
 def _generated(

@@ -23,7 +23,27 @@ def read_chorales(path: Path, length: int | None) -> Raw:
     Raises:
         EventsError: The file is damaged or holds no full window.
     """
-    length = length or LENGTH
+    windows, groups = _windows(path, length or LENGTH)
+    pitches = np.asarray(windows)
+    lowest = pitches.min()
+    if not 0 <= lowest <= pitches.max() < 128:
+        raise EventsError(f"{path}: pitches must be in [0, 127], got {lowest} to {pitches.max()}.")
+    rolls = np.zeros((*pitches.shape, pitches.max() - lowest + 1), np.uint8)
+    np.put_along_axis(rolls, (pitches - lowest)[..., None], 1, axis=-1)
+    return Raw(rolls.transpose(0, 2, 1, 3), Scaling.between(0.0, 1.0), groups=groups)
+
+
+def lowest_pitch(path: Path, length: int | None) -> int:
+    """Return the MIDI pitch of the first row of the piano rolls of a file.
+
+    Raises:
+        EventsError: As for ``read_chorales``.
+    """
+    return int(np.asarray(_windows(path, length or LENGTH)[0]).min())
+
+
+def _windows(path: Path, length: int) -> tuple[list[list[list[int]]], list[bytes]]:
+    """Return the windows of a file, and the piece that each is of."""
     windows: list[list[list[int]]] = []
     groups: list[bytes] = []
     for number, piece in enumerate(_pieces(path)):
@@ -36,13 +56,7 @@ def read_chorales(path: Path, length: int | None) -> Raw:
         raise EventsError(
             f"{path} has no {length} times in a row with {VOICES} voices; choose a smaller length."
         )
-    pitches = np.asarray(windows)
-    lowest = pitches.min()
-    if not 0 <= lowest <= pitches.max() < 128:
-        raise EventsError(f"{path}: pitches must be in [0, 127], got {lowest} to {pitches.max()}.")
-    rolls = np.zeros((*pitches.shape, pitches.max() - lowest + 1), np.uint8)
-    np.put_along_axis(rolls, (pitches - lowest)[..., None], 1, axis=-1)
-    return Raw(rolls.transpose(0, 2, 1, 3), Scaling.between(0.0, 1.0), groups=groups)
+    return windows, groups
 
 
 def _pieces(path: Path) -> list[list[list[int]]]:

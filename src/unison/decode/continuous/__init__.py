@@ -23,7 +23,7 @@ from unison.decode.continuous.multistep import Multistep
 from unison.decode.continuous.restart import Restart
 from unison.decode.continuous.runge_kutta import RungeKutta
 from unison.decode.continuous.sa_solver import SASolver
-from unison.decode.continuous.tuned import Choice, Tuned, TunedGrid, default
+from unison.decode.continuous.tuned import Plan, Tuned, TunedGrid, default
 from unison.decode.continuous.unipc import UniPC
 
 SOLVERS: dict[str, type[Solver]] = {
@@ -51,11 +51,11 @@ SOLVERS: dict[str, type[Solver]] = {
 __all__ = [
     "GRIDS",
     "SOLVERS",
-    "Choice",
     "Drawn",
     "Grid",
     "Levels",
     "Past",
+    "Plan",
     "Solver",
     "Span",
     "State",

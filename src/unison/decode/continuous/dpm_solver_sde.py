@@ -19,7 +19,7 @@ from unison.decode.continuous.noise import noise_like, path_like
 from unison.prob.rng import Key
 from unison.types import Event, EventDenoiser, Law
 
-SITE_SDE, SITE_PATH = 0x7FFFFF21, 0x7FFFFF24
+SITE_SDE, SITE_PATH = 0x7FFFFF50, 0x7FFFFF51
 
 
 @dataclass(frozen=True)

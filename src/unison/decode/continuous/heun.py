@@ -10,7 +10,7 @@ from unison.decode.continuous.noise import noise_like
 from unison.prob.rng import Key
 from unison.types import Event, EventDenoiser, Law
 
-SITE_CHURN = 0x7FFFFF22
+SITE_CHURN = 0x7FFFFF52
 
 
 @dataclass(frozen=True)

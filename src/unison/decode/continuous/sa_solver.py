@@ -20,7 +20,7 @@ from unison.decode.continuous.noise import noise_like
 from unison.prob.rng import Key
 from unison.types import Event, EventDenoiser, Law
 
-SITE_ADAMS = 0x7FFFFF23
+SITE_ADAMS = 0x7FFFFF53
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from typing import ClassVar, NamedTuple
 
 from unison.decode.continuous.api import Levels, Solver, State
 from unison.decode.continuous.fitted.learned import LearnedSolver
-from unison.decode.continuous.grids import Grid, Span, TimePower
+from unison.decode.continuous.grids import Span, TimePower
 from unison.decode.continuous.multistep import Multistep
 from unison.prob.rng import Key
 from unison.types import EventDenoiser, Law
 
 _NEAR = 1e-6  # relative: levels that went through a file or a float32 are the same
+_AS_GOOD = 36  # evaluations with which the plain rule reaches the error of the table's last row
 _HIGH_ENOUGH = 20.0  # spreads: from there on a model knows little but the mean of its data
 
 
@@ -111,22 +112,27 @@ def _table() -> dict[int, LearnedSolver]:
     }
 
 
-class Choice(NamedTuple):
-    """A solver and the grid it is meant for."""
+class Plan(NamedTuple):
+    """Who steps, and where."""
 
     solver: Solver
-    grid: Grid
+    levels: Levels
 
 
-def default(span: Span, intervals: int) -> Choice:
-    """Return what suits a model nobody has looked at: the table where it reaches, else DEIS.
+def default(span: Span, intervals: int) -> Plan:
+    """Return what suits a model nobody has looked at, for at most that many evaluations.
+
+    The table where it reaches: with its next smaller number of intervals where it lacks this one,
+    and with its largest until ``Multistep`` on quadratic time, taken elsewhere, is as good.
 
     Args:
         span: From where to where.
         intervals: Evaluations that may be made.
     """
-    inside = intervals in _table() and _fits(span, row_of(intervals))
-    return Choice(Tuned(), TunedGrid()) if inside else Choice(Multistep(), TimePower(2.0))
+    held = [count for count in _table() if count <= intervals <= _AS_GOOD]
+    if held and _fits(span, row_of(max(held))):
+        return Plan(Tuned(), TunedGrid().levels(span, max(held)))
+    return Plan(Multistep(), TimePower(2.0).levels(span, intervals))
 
 
 def _fits(span: Span, row: LearnedSolver) -> bool:

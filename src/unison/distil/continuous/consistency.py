@@ -30,6 +30,7 @@ from unison.distil.continuous.pupil import (
     network_of,
     noise_of,
     pupil,
+    told,
 )
 from unison.event_denoising import Preconditioned, over
 from unison.prob import rng
@@ -38,7 +39,7 @@ from unison.train.config import Optimizer
 from unison.train.ema import Average
 from unison.types import Event, EventDenoiser, Law, Level
 
-SITE_INTERVAL, SITE_RENOISE = 0x7FFFFF68, 0x7FFFFF69
+SITE_INTERVAL, SITE_RENOISE = 0x7FFFFF89, 0x7FFFFF8A
 
 
 @dataclass(frozen=True)
@@ -210,8 +211,11 @@ def consistency(
     for done in range(config.steps):
         if lagging is not None:
             _load(behind, lagging.weights)
-        pair, ends = _pair(draw, config, done, teacher)
-        loss = mover.move(consistency_loss(student, behind, pair, ends, config.huber))
+        key = key_of(config.seed, done, config.batch_size)
+        guide = None if teacher is None else told(teacher, draw, key)
+        pair, ends = _pair(draw, config, (key, done), guide)
+        ask, target = told(student, draw, key), told(behind, draw, key)
+        loss = mover.move(consistency_loss(ask, target, pair, ends, config.huber))
         kept.update(network, done)
         if lagging is not None:
             lagging.update(network, done)
@@ -222,9 +226,9 @@ def consistency(
 
 
 def _pair(
-    draw: Draw, config: Consistency, done: int, teacher: EventDenoiser | None
+    draw: Draw, config: Consistency, at: tuple[Key, int], teacher: EventDenoiser | None
 ) -> tuple[tuple[Event, Event], tuple[Level, Level]]:
-    key = key_of(config.seed, done, config.batch_size)
+    key, done = at
     events = draw(key)
     noise = noise_of(events, key)
     grid = torch.tensor(config.grid(done), dtype=torch.float64)

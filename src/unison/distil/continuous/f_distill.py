@@ -7,7 +7,7 @@ the generator a little (Yin et al., 2024, DMD2, arXiv:2405.14867: rkl, where h i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,7 @@ from unison.distil.continuous.pupil import (
     network_of,
     noise_of,
     pupil,
+    told,
 )
 from unison.event_denoising import Preconditioned, over
 from unison.prob import rng
@@ -37,7 +38,7 @@ from unison.prob.rng import Key
 from unison.train.config import Optimizer
 from unison.types import Event, EventDenoiser, Level
 
-SITE_LEVEL, SITE_LATENT, SITE_REAL = 0x7FFFFF6D, 0x7FFFFF6E, 0x7FFFFF6F
+SITE_LEVEL, SITE_LATENT = 0x7FFFFF86, 0x7FFFFF87
 _TINY = 1e-6
 
 LogRatio = Callable[[Event, Level], Level]
@@ -199,6 +200,10 @@ class OneStep:
         # far above the data, noise and data together are almost noise alone
         return self.model((self.high**2 + self.model.spread**2) ** 0.5 * noise, level)
 
+    def told(self, draw: Draw, key: Key) -> "OneStep":
+        """Return the generator of the classes that a key draws."""
+        return replace(self, model=told(self.model, draw, key))
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -215,7 +220,8 @@ class Judge:
     def __call__(self, y: Event, level: Level) -> Level:
         """Return a logit for each row: above 0 where y looks real."""
         scale = over((level.square() + self.spread**2).rsqrt(), y)
-        return self.network((scale * y).float(), level.float().log() / 4).flatten(1).mean(1)
+        shown, noise = (scale * y).float(), level.float().log() / 4
+        return self.network(shown, noise).flatten(1).mean(1)
 
 
 class Distilled(NamedTuple):
@@ -274,7 +280,8 @@ def f_distil(
         for part in range(config.fake_steps):
             _follow(made, movers, draw, (done * config.fake_steps + part, config))
         key = key_of(config.seed + 1, done, config.batch_size)
-        size = _lead(made, movers, teacher, (key, config))
+        laws = Compared(told(teacher, draw, key), told(fake, draw, key), critic)
+        size = _lead((student.told(draw, key), laws, critic), movers, (key, config))
         if on_step is not None:
             on_step(done + 1, size)
     judge.eval()
@@ -286,27 +293,27 @@ def _follow(made: Distilled, movers: _Movers, draw: Draw, at: tuple[int, FDistil
     number, config = at
     key = key_of(config.seed, number, config.batch_size)
     with torch.no_grad():
-        events = made.generator(key)
+        events = made.generator.told(draw, key)(key)
     level, noise = _noisy(events, key, config)
-    movers.fake.move(denoising_loss(made.fake, events, (level, noise)))
+    movers.fake.move(denoising_loss(told(made.fake, draw, key), events, (level, noise)))
     real = draw(Key(rng.derived(key.seed, 1), number)).to(events)
     false, true = (made.judge(x + over(level, x) * noise, level) for x in (events, real))
     movers.judge.move(F.softplus(false).mean() + F.softplus(-true).mean())
 
 
 def _lead(
-    made: Distilled, movers: _Movers, teacher: EventDenoiser, at: tuple[Key, FDistil]
+    parts: tuple[OneStep, Compared, Judge], movers: _Movers, at: tuple[Key, FDistil]
 ) -> float:
     """Move the generator once; return the root mean square of its direction."""
-    key, config = at
-    events = made.generator(key)
+    (generator, laws, judge), (key, config) = parts, at
+    events = generator(key)
     noisy = _noisy(events, key, config)
     with torch.no_grad():
-        up = direction(Compared(teacher, made.fake, made.judge), events.detach(), noisy, config)
+        up = direction(laws, events.detach(), noisy, config)
     loss = (up * events).flatten(1).sum(1).mean()
     if config.gan_weight:
         level, noise = noisy
-        seen = made.judge(events + over(level, events) * noise, level)
+        seen = judge(events + over(level, events) * noise, level)
         loss = loss + config.gan_weight * F.softplus(-seen).mean()
     movers.student.move(loss)
     movers.judge.forget()

@@ -8,7 +8,7 @@ jmlr.org/papers/v13/gretton12a.html), so single values may be negative.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -26,6 +26,7 @@ from unison.distil.continuous.pupil import (
     key_of,
     network_of,
     pupil,
+    told,
 )
 from unison.event_denoising import Preconditioned
 from unison.prob import rng
@@ -33,7 +34,7 @@ from unison.prob.rng import Key
 from unison.train.config import Optimizer
 from unison.types import Event, EventDenoiser, Level
 
-SITE_START, SITE_FEATURE = 0x7FFFFF6A, 0x7FFFFF6B
+SITE_START, SITE_FEATURE = 0x7FFFFF8B, 0x7FFFFF8C
 
 Features = Float[Tensor, "N F"]
 Kernel = Callable[[Features, Features], Tensor]
@@ -77,7 +78,7 @@ class Radial:
         return torch.stack(parts).mean(0)
 
 
-KERNELS: Mapping[str, type[Kernel]] = {"polynomial": Polynomial, "radial": Radial}
+KERNELS: Mapping[str, Callable[[], Kernel]] = {"polynomial": Polynomial, "radial": Radial}
 
 
 def flat(events: Event) -> Features:
@@ -168,43 +169,28 @@ class MMDFinetune:
             )
 
 
-@runtime_checkable
-class Sampled(Protocol):
-    """Anything that is a denoiser and has weights."""
-
-    def __call__(self, x: Event, level: Level) -> Event:
-        """Return E[x_0 | y]."""
-        ...
-
-    def parameters(self) -> object:
-        """Return its weights."""
-        ...
-
-
-class Adjusted(nn.Module):
+@dataclass(frozen=True)
+class Adjusted:
     """A denoiser whose answers are scaled and shifted at each level of a fixed sampler.
 
-    Args:
-        denoise: Who answers; its own weights stay.
+    Attributes:
+        denoise: Who answers; gradients pass through it if it lets them.
         levels: The levels it is asked at, each with numbers of its own.
-        size: Numbers in an event.
+        scale: Added share of the answer at each level, for each number of an event.
+        shift: What is added besides.
     """
 
-    def __init__(self, denoise: EventDenoiser, levels: Levels, size: int) -> None:
-        super().__init__()
-        known = torch.tensor([level for level in levels if level > 0], dtype=torch.float64)
-        self.denoise = denoise
-        self.register_buffer("levels", known)
-        self.scale = nn.Parameter(torch.zeros(len(known), size))
-        self.shift = nn.Parameter(torch.zeros(len(known), size))
+    denoise: EventDenoiser
+    levels: Levels
+    scale: Float[Tensor, "S N"]
+    shift: Float[Tensor, "S N"]
 
-    def forward(self, x: Event, level: Level) -> Event:
+    def __call__(self, x: Event, level: Level) -> Event:
         """Return the adjusted mean of every row."""
-        with torch.no_grad():
-            mean = self.denoise(x, level)
-        at = (self.levels - level.double()[:, None]).abs().argmin(1)
+        mean = self.denoise(x, level)
+        known = torch.tensor(self.levels, dtype=torch.float64, device=x.device)
+        at = (known - level.double()[:, None]).abs().argmin(1)
         scale, shift = (part[at].view_as(mean).to(mean.dtype) for part in (self.scale, self.shift))
-        # the gradient of the mean at the events is left out: it is another network's
         return mean + scale * mean + shift
 
 
@@ -248,59 +234,58 @@ def drawn(denoise: EventDenoiser, config: MMDFinetune, key: Key, like: Event) ->
     return solve(config.solver, config.levels, denoise, start, key).x
 
 
-def finetuned(model: Preconditioned, draw: Draw, config: MMDFinetune) -> Finetuned:
+def finetuned(
+    model: Preconditioned, draw: Draw, config: MMDFinetune, on_step: OnStep | None = None
+) -> Finetuned:
     """Return a copy of a model whose network learnt to draw in the steps of the configuration.
 
     Args:
         model: A trained model; left as it is.
         draw: Real events.
         config: Sampler, features and schedule.
+        on_step: Told the steps done and the discrepancy of their events.
 
     Raises:
         ValueError: Gradients stayed not finite.
     """
     student = pupil(replace(model, gradients=True))
     network_of(student).eval()  # samplers know no dropout
-    before, after = _taught(student, network_of(student), draw, config)
+    before, after = _taught((student, network_of(student)), draw, config, on_step)
     return Finetuned(graduate(student), before, after)
 
 
-def adjusted(denoise: EventDenoiser, draw: Draw, config: MMDFinetune) -> Finetuned:
+def adjusted(
+    denoise: EventDenoiser, draw: Draw, config: MMDFinetune, on_step: OnStep | None = None
+) -> Finetuned:
     """Return a denoiser whose answers are scaled and shifted at each step of the configuration.
 
     Args:
         denoise: Any model; left as it is.
         draw: Real events.
         config: Sampler, features and schedule.
+        on_step: Told the steps done and the discrepancy of their events.
 
     Raises:
         ValueError: Gradients stayed not finite.
     """
-    size = draw(key_of(config.seed, 0, 1))[0].numel()
-    student = Adjusted(denoise, config.levels, size)
-    before, after = _taught(student, student, draw, config)
-    return Finetuned(_Still(student.eval()), before, after)
+    like = draw(key_of(config.seed, 0, 1))
+    levels = tuple(level for level in config.levels if level > 0)
+    zeros = torch.zeros(2, len(levels), like[0].numel(), device=like.device)
+    free = nn.ParameterList(nn.Parameter(part.clone()) for part in zeros)
+    student = Adjusted(denoise, levels, free[0], free[1])
+    before, after = _taught((student, free), draw, config, on_step)
+    return Finetuned(
+        replace(student, scale=free[0].detach(), shift=free[1].detach()), before, after
+    )
 
 
-@dataclass(frozen=True)
-class _Still:
-    """A denoiser without gradients."""
-
-    denoise: EventDenoiser
-
-    def __call__(self, x: Event, level: Level) -> Event:
-        with torch.no_grad():
-            return self.denoise(x, level)
-
-
-def discrepancy(
-    denoise: EventDenoiser, draw: Draw, config: MMDFinetune, on_step: OnStep | None = None
-) -> Discrepancy:
+def discrepancy(denoise: EventDenoiser, draw: Draw, config: MMDFinetune) -> Discrepancy:
     """Return how far what a sampler draws is from data that nothing was trained on."""
     key = key_of(config.seed + 2, 0, config.report)
     real = draw(key)
     with torch.no_grad():
-        found = drawn(denoise, config, Key(rng.derived(key.seed, 1)), real)
+        ask = told(denoise, draw, key)
+        found = drawn(ask, config, Key(rng.derived(key.seed, 1)), real)
     return Discrepancy(
         *(
             float(mmd2(feature(found), feature(real), config.kernel))
@@ -310,21 +295,26 @@ def discrepancy(
 
 
 def _taught(
-    student: EventDenoiser, network: nn.Module, draw: Draw, config: MMDFinetune
+    learner: tuple[EventDenoiser, nn.Module],
+    draw: Draw,
+    config: MMDFinetune,
+    on_step: OnStep | None,
 ) -> tuple[Discrepancy, Discrepancy]:
-    """Train, and return the discrepancies before and after."""
+    """Train the weights of a denoiser, and return the discrepancies before and after."""
+    student, network = learner
     before = discrepancy(student, draw, config)
     mover = Mover(network, config.optimizer, config.steps)
-    through = Checkpointed(student)
     for done in range(config.steps):
-        losses = []
         for part in range(config.accumulate):
             key = key_of(config.seed, done * config.accumulate + part, config.batch_size)
             real = draw(key)
+            through = Checkpointed(told(student, draw, key))
             made = drawn(through, config, Key(rng.derived(key.seed, 1), key.step), real)
-            loss = mmd2(config.feature(made), config.feature(real), config.kernel)
-            losses.append(loss.float())
-        mover.move(torch.stack(losses).mean())
+            found = mmd2(config.feature(made), config.feature(real), config.kernel)
+            mover.add(found.float())
+        loss = mover.step()
+        if on_step is not None:
+            on_step(done + 1, loss)
     return before, discrepancy(student, draw, config)
 
 

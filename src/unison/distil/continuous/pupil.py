@@ -9,10 +9,10 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unison.event_denoising import Preconditioned, over
@@ -20,11 +20,12 @@ from unison.prob import rng
 from unison.prob.rng import Key
 from unison.train import optim, step
 from unison.train.config import Optimizer
-from unison.types import Event, Level
+from unison.types import Event, EventDenoiser, Level
 
-SITE_EVENT, SITE_NOISE = 0x7FFFFF68, 0x7FFFFF69
+SITE_EVENT, SITE_NOISE, SITE_UNSAID = 0x7FFFFF80, 0x7FFFFF81, 0x7FFFFF82
 Draw = Callable[[Key], Event]  # one event for each row of a key
 OnStep = Callable[[int, float], None]  # steps done, loss
+Model = TypeVar("Model", bound=EventDenoiser)
 
 _SKIPPED = 20  # steps in a row whose gradient may be not finite
 
@@ -35,19 +36,45 @@ class OfEvents:
 
     Attributes:
         events: The data.
+        labels: A class of each event, which models with classes are told; ``None`` for none.
+        unsaid: Probability that a drawn event's class is left unsaid.
     """
 
     events: Event
+    labels: Int[Tensor, " N"] | None = None
+    unsaid: float = 0.1
 
     def __post_init__(self) -> None:
         if not len(self.events):
             raise ValueError("there are no events to draw from; give at least one.")
+        if self.labels is not None and len(self.labels) != len(self.events):
+            raise ValueError(
+                f"{len(self.events)} events need as many labels, got {len(self.labels)}."
+            )
 
     def __call__(self, key: Key) -> Event:
         """Draw one event for each row of the key."""
+        return self.events[self._rows(key)]
+
+    def labels_of(self, key: Key) -> Int[Tensor, " B"] | None:
+        """Return the classes of the events that the key draws, -1 where they are left unsaid."""
+        if self.labels is None:
+            return None
+        said = rng.uniform(key, SITE_UNSAID, 1)[:, 0] >= self.unsaid
+        chosen = self.labels[self._rows(key)]
+        return torch.where(said.to(chosen.device), chosen, -1)
+
+    def _rows(self, key: Key) -> Tensor:
         u = rng.uniform(key, SITE_EVENT, 1)[:, 0]
         chosen = (u * len(self.events)).long().clamp(max=len(self.events) - 1)
-        return self.events[chosen.to(self.events.device)]
+        return chosen.to(self.events.device)
+
+
+def told(model: Model, draw: Draw, key: Key) -> Model:
+    """Return a model that is told the classes of the events a key draws, if they have any."""
+    if not (isinstance(draw, OfEvents) and isinstance(model, Preconditioned)):
+        return model
+    return cast("Model", replace(model, label=draw.labels_of(key)))
 
 
 def pupil(model: Preconditioned) -> Preconditioned:
@@ -89,7 +116,8 @@ class Mover:
     def __init__(self, network: nn.Module, settings: Optimizer, steps: int) -> None:
         self.network, self.settings, self.steps = network, settings, steps
         self.optimizers = optim.make(network, settings)
-        self.done = self.in_a_row = 0
+        self.done = self.in_a_row = self.count = 0
+        self.total: Tensor | float = 0.0
 
     def move(self, loss: Float[Tensor, ""]) -> float:
         """Take a step down a mean loss; return its value.
@@ -97,13 +125,26 @@ class Mover:
         Raises:
             ValueError: Too many gradients in a row were not finite.
         """
+        self.add(loss)
+        return self.step()
+
+    def add(self, loss: Float[Tensor, ""]) -> None:
+        """Gather the gradient of one of several losses whose mean the next step goes down."""
         loss.backward()
-        one = torch.ones((), device=loss.device)
+        self.total, self.count = self.total + loss.detach(), self.count + 1
+
+    def step(self) -> float:
+        """Take a step down the mean of the losses that were gathered; return its value.
+
+        Raises:
+            ValueError: Too many gradients in a row were not finite.
+        """
+        loss = torch.as_tensor(self.total) / self.count
+        count = torch.full_like(loss, self.count)
         share = optim.rate(self.settings, self.done, self.steps)
-        outcome = step.move(
-            self.network, self.optimizers, self.settings, share, (loss.detach(), one)
-        )
+        outcome = step.move(self.network, self.optimizers, self.settings, share, (loss, count))
         self.done, self.in_a_row = self.done + 1, self.in_a_row + 1 if outcome.skipped else 0
+        self.total, self.count = 0.0, 0
         if self.in_a_row >= _SKIPPED:
             raise ValueError(
                 f"stopped after {self.done} steps: {_SKIPPED} gradients in a row were not finite; "

@@ -33,7 +33,7 @@ from unison.process.continuous import GaussianProcess, VariancePreserving
 from unison.train.config import Optimizer
 from unison.types import Event, EventDenoiser, Level
 
-SITE_TIME, SITE_RIVAL_TIME, SITE_RIVAL_NOISE = 0x7FFFFF6A, 0x7FFFFF6B, 0x7FFFFF6C
+SITE_TIME, SITE_RIVAL_TIME, SITE_RIVAL_NOISE = 0x7FFFFF83, 0x7FFFFF84, 0x7FFFFF85
 
 
 @dataclass(frozen=True)

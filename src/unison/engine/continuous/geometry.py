@@ -73,8 +73,8 @@ def geometry_of(layer: Dense) -> Geometry:
     plain = layer.padding_mode == "zeros" and layer.groups == 1 and set(layer.dilation) == {1}
     if not plain or isinstance(layer.padding, str):
         raise ValueError(
-            f"{layer} cannot be rounded: only convolutions without groups and dilation, padded with "
-            "a stated number of zeros, can; leave the layer as it is."
+            f"{layer} cannot be rounded: only convolutions without groups and dilation, padded "
+            "with a stated number of zeros, can; leave the layer as it is."
         )
     return Geometry(layer.kernel_size, layer.stride, layer.padding)
 
@@ -97,9 +97,9 @@ def layers_of(network: nn.Module, leave: tuple[str, ...] = ()) -> Iterator[tuple
             f"{', '.join(name for name, _ in network.named_children())} and what is in them."
         )
     for name, module in network.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d):
-            if not any(name == one or name.startswith(f"{one}.") for one in leave):
-                yield name, module
+        passed = any(name == one or name.startswith(f"{one}.") for one in leave)
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d) and not passed:
+            yield name, module
 
 
 def multiplications(layer: Dense, out: torch.Size) -> int:

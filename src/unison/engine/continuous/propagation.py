@@ -16,7 +16,7 @@ Gradients from the mean to the events (guidance) pass whole at key steps; at the
 through skip y, for the answer does not read y.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -48,7 +48,7 @@ class Propagation:
     """
 
     denoise: Bound
-    keys: KeySteps = Places()
+    keys: KeySteps = field(default_factory=Places)
     together: bool = False
 
     def __post_init__(self) -> None:

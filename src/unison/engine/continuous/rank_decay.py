@@ -175,7 +175,7 @@ def helped(network: nn.Module, config: RankDecay) -> nn.Module:
     Raises:
         ValueError: A layer is of a kind that cannot be rounded.
     """
-    made = copy.deepcopy(network)
+    made = copy.deepcopy(network).requires_grad_(True)
     for name, layer in list(layers_of(made, config.leave)):
         made.set_submodule(name, HelpedLayer(layer, config))
     return made
@@ -255,10 +255,9 @@ def matching(teacher: nn.Module, shown: Callable[[int], tuple[Tensor, ...]]) -> 
     """Return the mean squared difference from a network's answers: distillation.
 
     Args:
-        teacher: In full precision.
+        teacher: In full precision, in evaluation mode.
         shown: What both are shown at a step.
     """
-    teacher.eval().requires_grad_(False)
 
     def loss(network: nn.Module, step: int) -> Tensor:
         given = shown(step)

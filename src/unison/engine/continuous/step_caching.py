@@ -6,7 +6,7 @@ last key step. Unlike ``propagation`` every answer knows the events of its own s
 not be had in advance.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -36,7 +36,7 @@ class StepCaching:
     """
 
     denoise: Bound
-    keys: KeySteps = Every()
+    keys: KeySteps = field(default_factory=Every)
     levels: int = 1
 
     def __post_init__(self) -> None:

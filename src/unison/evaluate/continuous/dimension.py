@@ -8,12 +8,20 @@ counts as flat, what is closer than s as one.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from unison.evaluate.continuous.products import answer, averaged, check_probes, noised, traces
+from unison.evaluate.continuous.products import (
+    answer,
+    averaged,
+    check_probes,
+    check_rising,
+    noised,
+    traces,
+)
 from unison.prob.rng import Key
 from unison.types import Estimate, Event, EventDenoiser
 
@@ -74,7 +82,7 @@ def stretches(
     Raises:
         ValueError: The events are too large, or the levels do not rise from above 0.
     """
-    _check_rising(levels)
+    check_rising(levels)
     size = clean[0].numel()
     if size > LARGEST:
         raise ValueError(
@@ -84,7 +92,7 @@ def stretches(
     y = clean.double()
     moved = torch.eye(size, dtype=y.dtype, device=y.device).expand(len(y), size, size)
     heights = [math.log(level) for level in levels]
-    for low, high in zip(heights[:-1], heights[1:], strict=True):
+    for low, high in pairwise(heights):
         y, moved = _risen(denoise, y, moved, (low, high))
     return 1 / torch.linalg.svdvals(moved).flip(1)
 
@@ -120,16 +128,7 @@ def _risen(
     return y, moved
 
 
-def _slopes(
-    denoise: EventDenoiser, y: Event, moved: Tensor, height: float
-) -> tuple[Event, Tensor]:
+def _slopes(denoise: EventDenoiser, y: Event, moved: Tensor, height: float) -> tuple[Event, Tensor]:
     level = math.exp(height)
     with answer(denoise, y, level) as found:
         return (found.asked - found.given).detach(), moved - found.jacobian() @ moved
-
-
-def _check_rising(levels: Sequence[float]) -> None:
-    rising = all(low < high for low, high in zip(levels[:-1], levels[1:], strict=True))
-    if len(levels) < 2 or not (levels[0] > 0 and rising):
-        raise ValueError(f"two levels at least must rise from above 0, got {tuple(levels)}.")
-

@@ -50,8 +50,8 @@ class Exposure(NamedTuple):
             of y.
         floor: The same between two halves of the noised data, as many rows each as were compared:
             what a sampler without bias shows.
-        error: Mean squared difference of the model's mean from a reference's on sampled states,
-            over that on noised data; ``None`` without a reference.
+        errors: Mean squared difference of the model's mean from a reference's, on sampled states
+            and on noised data; ``None`` without a reference.
     """
 
     level: float
@@ -61,7 +61,7 @@ class Exposure(NamedTuple):
     spectrum: float
     distance: float
     floor: float
-    error: Estimate | None
+    errors: tuple[Estimate, Estimate] | None
 
 
 def visited(
@@ -150,10 +150,10 @@ def _compared(
         means = [denoise(x, level) for x in (state.x, near)]
         wanted = None if reference is None else [reference(x, level) for x in (state.x, near)]
     noise = [_squares(x - mean) for x, mean in zip((state.x, near), means, strict=True)]
-    error = None
+    errors = None
     if wanted is not None:
         off = [_squares(mean - other) for mean, other in zip(means, wanted, strict=True)]
-        error = _quotient(off[0], off[1])
+        errors = (averaged(off[0], "squared"), averaged(off[1], "squared"))
     powers = [spectrum(x) for x in (state.x, near)]
     flat = [x.double().flatten(1) for x in (state.x, near, far)]
     return Exposure(
@@ -164,7 +164,7 @@ def _compared(
         (10 * (powers[0] / powers[1]).log10()).square().mean().sqrt().item(),
         (sliced_wasserstein(flat[0], flat[1], ways) / unit).item(),
         (sliced_wasserstein(flat[2], flat[1], ways) / unit).item(),
-        error,
+        errors,
     )
 
 

@@ -26,9 +26,9 @@ from unison.types import Estimate, Event, EventDenoiser, Level, Ranged
 def curl_index(
     denoise: EventDenoiser, x: Event, level: float, key: Key, probes: int = 1
 ) -> Estimate:
-    """Return |J - J^T| / |J| of dD/dy in Frobenius norms over all rows: 0 for a gradient, 2 at most.
+    """Return |J - J^T| / |J| of J = dD/dy over all rows: 0 for a gradient, 2 at most.
 
-    Both norms are means over rows and random signs v, E|J v|^2 = |J|^2. A probe costs three
+    Frobenius norms; both are means over rows and random signs v, E|J v|^2 = |J|^2. A probe costs three
     backward passes.
 
     Args:

@@ -5,8 +5,9 @@ an event. It is never built for large events: J^T v is one backward pass, J v tw
 from random signs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -121,3 +122,10 @@ def check_probes(probes: int, least: int = 0) -> None:
     if probes < least:
         exact = "" if least else ", where 0 asks for exact traces"
         raise ValueError(f"probes must be at least {least}{exact}, got {probes}.")
+
+
+def check_rising(levels: Sequence[float]) -> None:
+    """Refuse levels that do not rise from above 0."""
+    rising = all(low < high for low, high in pairwise(levels))
+    if len(levels) < 2 or not (levels[0] > 0 and rising):
+        raise ValueError(f"two levels at least must rise from above 0, got {tuple(levels)}.")

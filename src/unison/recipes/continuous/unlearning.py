@@ -67,12 +67,12 @@ class Unlearning:
     data: str = "digits"
     erased: int = 7
     towards: int = -1
-    steps: int = 1200
+    steps: int = 600
     unlearning_steps: int = 300
     width: int = 32
     batch_size: int = 64
     attacks: int = 40
-    iterations: int = 100
+    iterations: int = 60
     nfe: int = 12
     seed: int = 0
 

@@ -48,7 +48,7 @@ from unison.search.posterior.particles import (
 )
 from unison.types import Event, EventDenoiser, Law
 
-SITE_MOVE, SITE_SIGN = 0x7FFFFF53, 0x7FFFFF54
+SITE_MOVE, SITE_SIGN = 0x7FFFFF23, 0x7FFFFF24
 
 
 class Task(NamedTuple):

@@ -14,7 +14,7 @@ from unison.prob.resampling import effective, systematic
 from unison.prob.rng import Key
 from unison.types import Event
 
-SITE_FIRST, SITE_SHOWN, SITE_KEPT = 0x7FFFFF50, 0x7FFFFF51, 0x7FFFFF52
+SITE_FIRST, SITE_SHOWN, SITE_KEPT = 0x7FFFFF20, 0x7FFFFF21, 0x7FFFFF22
 
 
 class Posterior(NamedTuple):

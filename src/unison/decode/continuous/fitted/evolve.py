@@ -35,7 +35,7 @@ from unison.prob.rng import Key
 from unison.types import Event, EventDenoiser
 
 FORMAT, VERSION = "unison program search", 1
-SITE_EVOLUTION = 0x7FFFFF20
+SITE_EVOLUTION = 0x7FFFFF27
 _DRAWS = 64  # uniforms of one child; more than any child reads
 
 
