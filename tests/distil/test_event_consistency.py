@@ -153,9 +153,9 @@ def student(request):
 
 
 def test_a_distilled_student_answers_near_the_exact_end_of_the_flow(student):
-    law, high, rows = gmm5(), 20.0, 800
+    law, high, rows = gmm5(), 20.0, 400
     noise = (high**2 + 1) ** 0.5 * rng.normal(key(9, rows), 1, 2)
-    end = flow(law, noise, high, 1e-3, 250)
+    end = flow(law, noise, high, 1e-3, 120)
     once = solve(ConsistencySteps(), (high, 0.0), student, noise.float(), key(9, rows))
     four = solve(DDIM(), (high, 3.0, 1.0, 0.3, 0.0), law, noise, key(9, rows))
 

@@ -82,14 +82,14 @@ def test_the_direction_is_the_weighted_difference_of_scores():
 def test_forward_divergences_cover_more_modes_than_backward_ones():
     """From a cloud at one mode of eight, with noise that barely reaches the neighbours."""
     law = ring8()
-    start = law.means[0] + 0.3 * rng.normal(key(3, 128), 1, 2)
+    start = law.means[0] + 0.3 * rng.normal(key(3, 96), 1, 2)
     names = ("kl", "js", "jeffreys", "rkl", "neyman")
     found = {
         name: entropy(
             settled(
                 law,
                 start,
-                FDistil(name, high=1.0, bins=0, ratio_low=1e-3, ratio_high=1e3, steps=250),
+                FDistil(name, high=1.0, bins=0, ratio_low=1e-3, ratio_high=1e3, steps=150),
             ),
             law,
         )

@@ -13,6 +13,7 @@ from unison.distil.continuous.transport_start import (
     diffused,
     fitted,
     masses,
+    of_gaussians,
     started,
     transported,
 )
@@ -90,6 +91,20 @@ def test_chunks_change_no_cell(plane):
     whole = plane.potential.cells(z)
     small = Potential(plane.potential.latents, plane.potential.heights, chunk=7)
     assert torch.equal(small.cells(z), whole)
+
+
+def test_the_search_starts_from_the_map_between_gaussians():
+    """y = m + a z: the cell of z is the latent nearest to where the map takes it."""
+    spread, middle = torch.tensor([0.5, 2.0], dtype=torch.float64), torch.tensor([3.0, -1.0])
+    latents = middle + spread * normals(14, 4000)
+    heights = of_gaussians(latents)
+    z = normals(15, 200)
+    carried = Potential(latents, heights)(z)
+    scaled = (latents - latents.mean(0)) / latents.std(0, correction=0)
+    measure = (scaled[None] - z[:, None]).square() * latents.std(0, correction=0)
+    nearest = latents[measure.sum(-1).argmin(1)]
+    torch.testing.assert_close(carried, nearest)
+    assert abs(float(heights.mean())) < 1e-9
 
 
 def test_the_search_stops_when_doubling_helps_no_more():

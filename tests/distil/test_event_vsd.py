@@ -16,7 +16,7 @@ from unison.prob.rng import Key
 from unison.train.config import Optimizer
 
 LAW = gmm5()
-COUNT = 128
+COUNT = 96
 SAMPLE = LAW.sample(Key(rng.rows(1, 0, 4000)))
 ALONG = directions(Key(rng.rows(2, 0, 64)), 2)
 START = 0.3 * rng.normal(Key(rng.rows(3, 0, COUNT)), 1, 2)
@@ -67,9 +67,9 @@ def test_one_event_alone_follows_score_distillation():
 
 
 def test_vsd_particles_become_samples_and_sds_particles_collapse():
-    config = VSD(steps=400)
+    config = VSD(steps=250)
     spread = vsd(LAW, START, config)
-    collapsed = vsd(LAW, START, VSD(rival="each", steps=400))
+    collapsed = vsd(LAW, START, VSD(rival="each", steps=250))
     assert distance(spread) < 0.16
     assert distance(collapsed) > 0.5
     torch.testing.assert_close(spread.std(0), SAMPLE.std(0), rtol=0.15, atol=0.0)
@@ -83,7 +83,7 @@ def test_equal_seeds_move_particles_to_equal_places():
 
 
 def test_a_network_that_learns_the_generated_law_leads_particles_towards_the_target():
-    config = VSD(steps=300, earliest=0.1)
+    config = VSD(steps=200, earliest=0.1)
     network = build(PointsConfig(width=32, depth=2), seed=1)
     rival = Learning(
         Preconditioned(network),

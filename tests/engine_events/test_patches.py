@@ -10,7 +10,9 @@ from torch import distributed, nn
 
 from unison.engine.continuous.patch_transport import ManyProcesses, OneProcess
 from unison.engine.continuous.patches import StaleContext, neighbours
+from unison.event_denoising import Residual
 from unison.models.continuous.parts import PlaceAttention
+from unison.process.continuous import ResShift
 
 DEEP = replace(CONFIG, multipliers=(1, 2, 2), attention=(1,), blocks=2)
 LAYERS = (nn.Conv2d, nn.GroupNorm, PlaceAttention)
@@ -60,6 +62,13 @@ class TestFreshAndWhole:
         x = wide(high=1.0)
         torch.testing.assert_close(split(x, at(1.0)), denoise(x, at(1.0)), atol=1e-5, rtol=1e-5)
 
+    def test_a_residual_denoiser_is_cut_along(self):
+        net = network(replace(CONFIG, beside_channels=1))
+        denoise = Residual(net, ResShift(), wide(high=1.0, seed=5), 0.4)
+        split = StaleContext(lag=0).with_memory(denoise, OneProcess(4))
+        x = wide(high=1.0)
+        torch.testing.assert_close(split(x, at(0.5)), denoise(x, at(0.5)), atol=1e-5, rtol=1e-5)
+
     def test_the_network_of_the_user_is_left_alone(self):
         net, x = network(), wide()
         before = net(x, at(0.5))
@@ -80,12 +89,12 @@ class TestFreshAndWhole:
 
 class TestLateAndPartial:
     def test_the_longer_the_lag_the_further_away(self):
-        found = [away(StaleContext(1.0, lag, warm=1), 2, 16) for lag in (0, 1, 2, 4)]
+        found = [away(StaleContext(1.0, lag, warm=1), 2, 12) for lag in (0, 1, 4)]
         assert found[0] < 1e-5
         assert all(low < high for low, high in pairwise(found)), found
 
     def test_the_more_steps_the_nearer(self):
-        found = [away(StaleContext(1.0, 1, warm=1), 2, steps) for steps in (6, 12, 24, 48)]
+        found = [away(StaleContext(1.0, 1, warm=1), 2, steps) for steps in (6, 12, 24)]
         assert all(low > high > 0 for low, high in pairwise(found)), found
 
     def test_the_more_context_the_nearer(self):

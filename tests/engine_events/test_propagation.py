@@ -14,10 +14,11 @@ from unison.decode.continuous.guidance.parts import kept
 from unison.engine.continuous.keys import Change, Every, Places
 from unison.engine.continuous.prior_noise import PriorNoise
 from unison.engine.continuous.propagation import Propagation
+from unison.event_denoising import Residual
 from unison.models.continuous import DiTConfig, build
 from unison.prob import rng
 from unison.prob.rng import Key
-from unison.process.continuous import EDM, VariancePreserving
+from unison.process.continuous import EDM, ResShift, VariancePreserving
 from unison.types import Law
 
 STEPS = 20
@@ -113,6 +114,22 @@ class TestExact:
             for flag in (False, True)
         )
         assert distance(apart, once) < 1e-6
+
+
+class TestRestoration:
+    def test_a_residual_denoiser_can_rest_too(self):
+        net = network(replace(CONFIG, beside_channels=1))
+        x, degraded = start(high=1.0), start(high=1.0, seed=5)
+        denoise = Residual(net, ResShift(), degraded, 0.4)
+        times = (0.9, 0.6, 0.3)
+        every, apart, once = (
+            Propagation(denoise, Every(step), flag).with_memory(times)
+            for step, flag in ((1, False), (3, False), (3, True))
+        )
+        for time in times:
+            assert torch.equal(every(x, at(time)), denoise(x, at(time)))
+            torch.testing.assert_close(apart(x, at(time)), once(x, at(time)))
+        assert distance(apart(x, at(0.3)), denoise(x, at(0.3))) > 1e-4
 
 
 class TestLoss:

@@ -11,7 +11,7 @@ from unison.decode.continuous import solve
 from unison.decode.continuous.ddim import DDIM
 from unison.decode.continuous.heun import Heun
 from unison.evaluate.continuous.exposure import Visited, exposure, spectrum, visited
-from unison.exact.mixtures import gaussian
+from unison.exact.mixtures import Mixture, gaussian
 from unison.exact.zoo import gmm5
 from unison.prob import rng
 from unison.prob.rng import Key
@@ -28,7 +28,7 @@ DATA = Key(rng.rows(1, 0, 2 * ROWS))
 class Biased:
     """A mean that is off by a constant: dy/du = y - D - bias."""
 
-    law: object
+    law: Mixture
     bias: float
 
     def __call__(self, x: Tensor, level: Tensor) -> Tensor:
@@ -107,7 +107,10 @@ def test_an_error_that_grows_off_the_data_drifts():
         def __call__(self, x: Tensor, level: Tensor) -> Tensor:
             return law(x, level) + 0.1 * x.norm(dim=1, keepdim=True) * x
 
-    states = [Visited(0.3, 2 * law.sample(KEY)), Visited(0.3, law.sample(KEY) + 0.3 * rng.normal(KEY, 7, 2))]
+    states = [
+        Visited(0.3, 2 * law.sample(KEY)),
+        Visited(0.3, law.sample(KEY) + 0.3 * rng.normal(KEY, 7, 2)),
+    ]
     wide, plain = exposure(Worse(), states, law.sample(DATA), 5, reference=law)
     assert wide.errors is not None
     assert plain.errors is not None

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ def test_no_step_makes_the_likelihood_worse_and_both_ways_agree():
     for _ in range(12):
         values.append(float(guess.log_prob(points, noise).mean()))
         guess = fitted(guess, points, noise, 1)
-    assert all(after > before for before, after in zip(values[:-1], values[1:], strict=True))
+    assert all(after > before for before, after in pairwise(values))
     slow = fitted(guess, points, noise, 400)
     quick = fitted_alike(guess, points, 0.3, 400)
     one, two = (float(made.log_prob(points, noise).mean()) for made in (slow, quick))

@@ -25,10 +25,10 @@ def owned(source):
         values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
         more = RESERVED.search(lines[node.lineno - 1])
         for name, value in zip(names, values, strict=False):
-            stated = isinstance(value, ast.Constant) and isinstance(value.value, int)
-            if isinstance(name, ast.Name) and SITE.match(name.id) and stated:
-                last = value.value + (int(more[1]) if more else 0)
-                found += [(name.id, number) for number in range(value.value, last + 1)]
+            first = value.value if isinstance(value, ast.Constant) else None
+            if isinstance(name, ast.Name) and SITE.match(name.id) and isinstance(first, int):
+                last = first + (int(more[1]) if more else 0)
+                found += [(name.id, number) for number in range(first, last + 1)]
     return found
 
 

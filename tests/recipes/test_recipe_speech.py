@@ -1,4 +1,4 @@
-"""Speech denoising as a recipe: it measures what it says, goes on where it stopped, refuses early."""
+"""Speech denoising as a recipe: it measures what it says, goes on, and refuses early."""
 
 import json
 import wave
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from unison.models.continuous import WaveConfig, build
 from unison.event_model import EventModel
+from unison.models.continuous import WaveConfig, build
 from unison.process.continuous import SBVE
 from unison.recipes.continuous.speech import SpeechDenoising, predicted, run, write_wave
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from unison.cli import (
+    continuous_diagnose,
     continuous_distil,
     continuous_recipe,
     continuous_sample,
@@ -46,6 +47,7 @@ _DEEDS: dict[str, Callable[[list[str]], None]] = {
     "train": continuous_train.run,
     "sample": continuous_sample.run,
     "distil": continuous_distil.run,
+    "diagnose": continuous_diagnose.run,
     "solvers": solvers,
     "recipe": continuous_recipe.run,
 }
@@ -72,6 +74,7 @@ def usage() -> str:
             "",
             f"  train    learn from --data: {', '.join(BUILTIN)}, a file or a folder",
             "  sample   draw events from a run, as a sheet of pictures or an archive",
+            "  diagnose measure dimension, curl and exposure bias of a run",
             "  distil   make a student that answers in fewer steps",
             "  solvers  list solvers, grids, searches and degradations",
             "  recipe   run an experiment by name, from data to figures; list them without a name",

@@ -38,9 +38,7 @@ class Spectra:
                 f"hop must be from 1 to half of the window, got {self.hop} and {self.window}."
             )
         if not (self.power > 0 and self.scale > 0):
-            raise ValueError(
-                f"power and scale must be above 0, got {self.power} and {self.scale}."
-            )
+            raise ValueError(f"power and scale must be above 0, got {self.power} and {self.scale}.")
 
     @property
     def bins(self) -> int:

@@ -36,7 +36,7 @@ class TransportStart:
     Attributes:
         level: The middle level at which the latents stand.
         samples: Noise drawn for each latent at every step, at first.
-        lr: Learning rate of the heights at first.
+        lr: Learning rate of the heights at first; it falls to a hundredth along a cosine.
         patience: Steps without a smaller gradient before twice as many samples are drawn and the
             learning rate falls to .8 of itself.
         doublings: How often at most; then the search ends.
@@ -48,7 +48,7 @@ class TransportStart:
 
     level: float = 1.0
     samples: int = 10
-    lr: float = 0.05
+    lr: float = 0.02
     patience: int = 50
     doublings: int = 3
     tolerance: float = 8e-4
@@ -170,7 +170,7 @@ def fitted(
         ValueError: There are no latents, or the masses are none.
     """
     goal = _goal(latents, wanted)
-    heights = torch.zeros_like(goal, requires_grad=True)
+    heights = of_gaussians(latents).requires_grad_(True)
     adam = torch.optim.Adam([heights], lr=config.lr)
     size = latents[0].numel()
     search = _Search()
@@ -190,13 +190,28 @@ def fitted(
         if stop:
             break
         heights.grad = gradient
-        adam.param_groups[0]["lr"] = config.lr * 0.8**search.doublings
+        along = 0.505 + 0.495 * math.cos(math.pi * done / config.steps)
+        adam.param_groups[0]["lr"] = config.lr * along * 0.8**search.doublings
         adam.step()
         with torch.no_grad():
             heights -= heights.mean()
     settled = total / count if count else heights.detach()
     settled = settled - settled.mean()
     return Fitted(Potential(latents, settled, config.chunk), done + 1, norm, empty)
+
+
+def of_gaussians(latents: Event) -> Float[Tensor, " K"]:
+    """Return the heights that would be right if the latents were normal, their numbers apart.
+
+    Then the map is z -> m + a z, the gradient of <m, z> + a z^2 / 2, and a latent's height is minus
+    the conjugate of that, (y - m)^2 / 2 a.
+    """
+    flat = latents.flatten(1).double()
+    away = flat - flat.mean(0)
+    scale = away.square().mean(0).sqrt()
+    parts = torch.where(scale > 0, away.square() / (2 * scale.clamp(min=1e-12)), 0.0)
+    heights = -parts.sum(1)
+    return heights - heights.mean()
 
 
 class _Search(NamedTuple):

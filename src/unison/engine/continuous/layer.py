@@ -38,6 +38,7 @@ class RoundedLayer(nn.Module):
     scale: Float[Tensor, " N"]
     seen_scale: Float[Tensor, ""]
     seen_zero: Float[Tensor, ""]
+    bias: nn.Parameter | None
 
     def __init__(
         self, layer: Dense, weights: Weights, seen_bits: int, seen: Grid | None = None
@@ -94,7 +95,9 @@ class RoundedLayer(nn.Module):
         zero = int(self.seen_zero)
         taps = self.geometry.taps(shown, zero - _HALF)
         weights = self.geometry.rows(self.levels)
-        sums = torch._int_mm(taps.flatten(0, -2), weights.T.contiguous())
+        sums = torch._int_mm(  # pyright: ignore[reportPrivateImportUsage]
+            taps.flatten(0, -2), weights.T.contiguous()
+        )
         sums = sums + (_HALF - zero) * weights.sum(1, dtype=torch.int32)
         out = sums.to(x.dtype) * (self.seen_scale * self.scale)
         out = out if self.bias is None else out + self.bias

@@ -7,7 +7,7 @@ Each class here does what the layer it holds does, on patches, and asks an excha
 import copy
 from functools import partial
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from unison.models.continuous.parts import PlaceAttention
 from unison.models.continuous.unet import UNet
 
 
+@runtime_checkable
 class Exchange(Protocol):
     """What other patches said, as layers ask for it."""
 
@@ -72,15 +73,16 @@ class PatchNorm(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Normalise."""
         own = self.exchange.own
-        grouped = h.float().flatten(2).unflatten(1, (self.norm.num_groups, -1)).flatten(2)
+        wide = torch.promote_types(h.dtype, torch.float32)
+        grouped = h.to(wide).flatten(2).unflatten(1, (self.norm.num_groups, -1)).flatten(2)
         variance, mean = torch.var_mean(grouped, -1, correction=0)
         fresh = torch.stack([mean, variance], -1).unflatten(0, (len(own), -1))
         told = torch.stack(self.exchange.everyone(self.layer, fresh))
         moved = _moments(fresh) - _moments(told[list(own)])
         found = _statistics(_moments(told).mean(0) + moved)
         variance = torch.where(found[..., 1] < 0, fresh[..., 1].double(), found[..., 1])
-        factor = (variance + self.norm.eps).rsqrt().flatten(0, 1).float()[..., None]
-        mean = found[..., 0].flatten(0, 1).float()[..., None]
+        factor = (variance + self.norm.eps).rsqrt().flatten(0, 1).to(wide)[..., None]
+        mean = found[..., 0].flatten(0, 1).to(wide)[..., None]
         scaled = ((grouped - mean) * factor).view(h.shape).to(h.dtype)
         places = (-1, *[1] * (h.ndim - 2))
         return scaled * self.norm.weight.view(places) + self.norm.bias.view(places)

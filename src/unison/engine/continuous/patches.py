@@ -18,7 +18,7 @@ What was said is the memory of one run: ``with_memory`` makes its denoiser, as i
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -87,29 +87,6 @@ def neighbours(share: float, patches: int, lag: int = 1, warm: int = 4) -> Stale
     return StaleContext(share / (patches - 1), lag, warm)
 
 
-@dataclass
-class Traffic:
-    """Bytes that arrived from other patches, at those held here.
-
-    Attributes:
-        kinds: By what they are for: ``rows`` of convolutions, ``statistics`` of norms,
-            ``attention``'s keys and values, ``answer`` the parts of the mean.
-        steps: Evaluations they are of.
-    """
-
-    kinds: dict[str, int] = field(default_factory=dict)
-    steps: int = 0
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return sum(self.kinds.values())
-
-    def add(self, kind: str, size: int) -> None:
-        """Count a message."""
-        self.kinds[kind] = self.kinds.get(kind, 0) + size
-
-
 class Said:
     """What patches said of late, layer by layer: what layers ask instead of their neighbours.
 
@@ -117,12 +94,13 @@ class Said:
         context: How late it may be.
         transport: How it comes.
         own: Patches held here.
-        traffic: What came so far, shared with the copies ``keep`` makes.
+        traffic: Bytes that arrived so far, shared with the copies ``keep`` makes: for ``rows`` of
+            convolutions, ``statistics`` of norms, ``attention`` and parts of the ``answer``.
     """
 
     def __init__(self, context: StaleContext, transport: Transport) -> None:
         self.context, self.transport, self.own = context, transport, transport.own
-        self.traffic = Traffic()
+        self.traffic: dict[str, int] = {}
         self._held: dict[str, deque[Pending]] = {}
         self._shown = torch.empty(0)
         self._step = -1
@@ -130,7 +108,6 @@ class Said:
     def begin(self, shown: Tensor) -> None:
         """Go on to the next step, at which the network sees these events."""
         self._step, self._shown = self._step + 1, shown
-        self.traffic.steps += 1
 
     def around(self, layer: str, rows: Tensor, reach: Reach) -> tuple[Tensor, ...]:
         """Return what lies above and below each patch; of the events themselves, fresh."""
@@ -146,7 +123,7 @@ class Said:
     def together(self, answer: Tensor) -> Tensor:
         """Return the whole of an answer, [batch, channels, rows, columns], now."""
         pending = self.transport.everyone(answer.unflatten(0, (len(self.own), -1)))
-        self.traffic.add("answer", pending.arriving)
+        self._count("answer", pending)
         return torch.cat(pending.wait(), -2)
 
     def seen(self, rows: int) -> int:
@@ -169,11 +146,14 @@ class Said:
         return kept
 
     def _heard(self, layer: str, kind: str, pending: Pending) -> tuple[Tensor, ...]:
-        self.traffic.add(kind, pending.arriving)
+        self._count(kind, pending)
         empty: deque[Pending] = deque(maxlen=self.context.lag + 1)
         held = self._held.setdefault(layer, empty)
         held.append(pending)
         return held[-1 if self._step < self.context.warm else 0].wait()
+
+    def _count(self, kind: str, pending: Pending) -> None:
+        self.traffic[kind] = self.traffic.get(kind, 0) + pending.arriving
 
 
 class Patched:
@@ -202,8 +182,8 @@ class Patched:
 
     @property
     def traffic(self) -> Mapping[str, int]:
-        """Bytes that arrived so far, by what they are for."""
-        return self.said.traffic.kinds
+        """Bytes that arrived at the patches held here so far, by what they are for."""
+        return self.said.traffic
 
     def keep(self, rows: Int[Tensor, " R"]) -> "Patched":
         """Return the denoiser of some rows, with its own copy of what was said."""

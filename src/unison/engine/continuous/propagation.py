@@ -12,6 +12,9 @@ UniPC) profits; one that asks between them (midpoints of single-step rules) is a
 one there. What it does not give: fewer steps of the solver, or features that know where y went.
 Steps whose network does read y, as in ``step_caching``, cannot be had in advance.
 
+What is saved is to be weighed against fewer steps of a plain run, the other way to spend less:
+``benchmarks/event_caching.py`` tells both.
+
 Gradients from the mean to the events (guidance) pass whole at key steps; at the others only
 through skip y, for the answer does not read y.
 """

@@ -6,7 +6,7 @@ and codes uses all codes alike.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -141,6 +141,28 @@ def threshold(
     shut = int((left - budget).abs().argmin())
     ends = torch.cat([logits[:1] - 1, logits, logits[-1:] + 1])
     return (ends[shut] + ends[shut + 1]) / 2
+
+
+def within(
+    codes: Float[Tensor, "N G"], shares: Float[Tensor, " G"], budget: float
+) -> Bool[Tensor, "N G"]:
+    """Return which gates stay open so that the codes' mean work is as near a budget as can be.
+
+    Gates are shut from the lowest logit on, those passed over that would save too much.
+
+    Args:
+        codes: Logits.
+        shares: What each gate saves where it is shut, of the whole work.
+        budget: Share of the work that is to be left.
+    """
+    saves = (shares / len(codes)).repeat(len(codes)).tolist()
+    kept = torch.ones(codes.numel(), dtype=torch.bool)
+    left, least = 1.0, budget - min(saves) / 2
+    for gate in codes.detach().flatten().argsort().tolist():
+        if left - saves[gate] >= least:
+            left -= saves[gate]
+            kept[gate] = False
+    return kept.view_as(codes)
 
 
 def switched(

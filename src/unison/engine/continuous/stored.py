@@ -83,9 +83,11 @@ def load(path: str | Path) -> nn.Module:
     except (OSError, json.JSONDecodeError, SafetensorError) as error:
         raise RoundedFileError(f"{path} holds no whole rounded network: {error}") from None
     _check(path, described)
-    stated = {k: tuple(v) if isinstance(v, list) else v for k, v in described["network"].items()}
     try:
-        network = build(NETWORKS[stated.pop("name")].config(**stated))
+        stated = dict(described["network"])
+        kind = NETWORKS[stated.pop("name")]
+        shape = {key: tuple(v) if isinstance(v, list) else v for key, v in stated.items()}
+        network = build(kind.config(**shape))
         _refit(network, described["layers"], weights)
         network.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError) as error:

@@ -198,8 +198,9 @@ def tailor(
         total.backward(inputs=list(router.parameters()))
         optimizer.step()
         observe(step, losses)
-    kept = router.codes.detach() > _threshold(learner, config)
-    return Found(router, learner.sites, learner.cost, kept, router.experts(config.epsilon))
+    cost = learner.cost
+    kept = routing.within(router.codes, cost.groups / cost.total, config.budget)
+    return Found(router, learner.sites, cost, kept, router.experts(config.epsilon))
 
 
 def exported(model: EventModel, found: Found) -> EventModel:
@@ -223,10 +224,12 @@ class _Learner(NamedTuple):
 
 
 def _learner(model: EventModel, config: Tailoring, known: Tensor) -> _Learner:
+    kind = next(model.network.parameters())
+    channels = (model.shape[0], model.config.beside_channels)
+    x, beside = (kind.new_zeros(1, count, *model.shape[1:]) for count in channels)
+
     def ask(network: nn.Module) -> object:
-        beside = model.config.beside_channels
-        given = torch.zeros(1, beside, *model.shape[1:]) if beside else None
-        return network(torch.zeros(1, *model.shape), torch.zeros(1), None, given)
+        return network(x, kind.new_zeros(1), None, beside if channels[1] else None)
 
     model.network.eval()
     found = sites.sites_of(model.network, config.groups)

@@ -5,7 +5,6 @@ what of the estimate is no multiple of the truth counts as distortion. It hears 
 phase and no error of loudness; the log-spectral distance hears the reverse.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -36,9 +35,7 @@ def si_sdr(estimate: Waves, truth: Waves) -> PerRow:
     return 10 * (share.square().sum(-1) / off).log10()
 
 
-def log_spectral_distance(
-    estimate: Waves, truth: Waves, spectra: Spectra | None = None
-) -> PerRow:
+def log_spectral_distance(estimate: Waves, truth: Waves, spectra: Spectra | None = None) -> PerRow:
     """Return the mean over frames of the RMS over bins of the difference of log10 powers.
 
     In units of log10: a factor g on the amplitude is 2 |log10 g| away. Powers below 1e-8 count

@@ -86,7 +86,8 @@ def fitted(
     law = start
     for _ in range(steps):
         parts = [_moments(law, level, seen) for level, seen in groups]
-        better = _maximised(_Moments(*(sum(part) for part in zip(*parts, strict=True))))
+        added = [torch.stack(part).sum(0) for part in zip(*parts, strict=True)]
+        better = _maximised(_Moments(*added))
         law = replace(law, means=better.means) if means_only else better
     return law
 

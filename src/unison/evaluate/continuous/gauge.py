@@ -28,8 +28,8 @@ def curl_index(
 ) -> Estimate:
     """Return |J - J^T| / |J| of J = dD/dy over all rows: 0 for a gradient, 2 at most.
 
-    Frobenius norms; both are means over rows and random signs v, E|J v|^2 = |J|^2. A probe costs three
-    backward passes.
+    Frobenius norms; both are means over rows and random signs v, E|J v|^2 = |J|^2. A probe costs
+    three backward passes.
 
     Args:
         denoise: The model, differentiable.

@@ -132,14 +132,8 @@ def scanned(
     for number, noise in enumerate(noises):
         law = fit(noised(learnt, noise, fresh), noise)
         draws = law.sample(Key(other.seed, number))
-        trials.append(
-            Trial(
-                noise,
-                *(_held_out(law, kept, level, other) for level in (noise, common)),
-                wasserstein_one(draws, kept),
-                law,
-            )
-        )
+        own, alike = (_held_out(law, kept, level, other) for level in (noise, common))
+        trials.append(Trial(noise, own, alike, wasserstein_one(draws, kept), law))
     return tuple(trials)
 
 

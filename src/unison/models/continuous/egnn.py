@@ -45,7 +45,7 @@ class EGNN(nn.Module):
         super().__init__()
         self.config = config
         self.condition = Condition(config.width, 0)
-        self.names = nn.Parameter(torch.randn(config.atoms, config.width))
+        self.names = nn.Embedding(config.atoms, config.width)
         self.rounds = nn.ModuleList(Messages(config.width) for _ in range(config.layers))
 
     def forward(
@@ -67,7 +67,7 @@ class EGNN(nn.Module):
             )
         if beside is not None:
             raise ValueError("this network takes nothing beside the positions; leave it out.")
-        h = self.names + self.condition(noise, label)[:, None]
+        h = self.names.weight + self.condition(noise, label)[:, None]
         moved = x
         for messages in self.rounds:
             moved, h = messages(moved, h)
@@ -84,9 +84,7 @@ class Messages(nn.Module):
         self.distance = nn.Linear(2, width, bias=False)
         self.second = nn.Linear(width, width)
         self.along = zeroed(nn.Linear(width, 1))
-        self.change = nn.Sequential(
-            nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width)
-        )
+        self.change = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, x: Atoms, h: Features) -> tuple[Atoms, Features]:
         """Return positions and features after the round."""

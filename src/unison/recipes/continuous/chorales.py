@@ -20,7 +20,7 @@ from unison.data.continuous.chorales import lowest_pitch
 from unison.decode.continuous.guidance import Masked, Measurement
 from unison.evaluate.sheet import sheet
 from unison.event_model import EventModel
-from unison.models.continuous import UNetConfig
+from unison.models.continuous import WaveConfig
 from unison.objectives.continuous import Denoising
 from unison.objectives.continuous.levels import LogNormal
 from unison.prob import rng
@@ -62,13 +62,13 @@ class Chorales:
     data: str = ""
     times: int = 16
     missing: tuple[int, ...] = (1, 2)
-    tests: int = 16
+    tests: int = 24
     oracle_times: int = 4
     draws: int = 64
     evaluations: int = 40
-    width: int = 24
-    steps: int = 600
-    batch_size: int = 16
+    width: int = 128
+    steps: int = 1500
+    batch_size: int = 32
     quarters: float = 1.0
     seed: int = 0
 
@@ -95,22 +95,24 @@ def run(config: Chorales, folder: Path, say: Say) -> Report:
     """
     if not config.data:
         raise ValueError("this recipe needs chorales: give data, a JSON file of pieces.")
-    events = _even(read(config.data, Reading(length=config.times, seed=config.seed)))
-    voices = events.shape[0]
+    rolls = read(config.data, Reading(length=config.times, seed=config.seed))
+    voices = rolls.shape[0]
     if not all(0 <= voice < voices for voice in config.missing) or len(config.missing) == voices:
         raise ValueError(f"missing voices must be some of 0 to {voices - 1}, got {config.missing}.")
     began = opened(folder, "chorales", config, [config.data])
     numbers: dict[str, dict[str, Estimate]] = {}
     for name, miss in _oracle(config).items():
         numbers[f"Gaussian, {name}"] = miss
+    events = _columns(rolls)
     model = _trained(config, events, folder / "model", say)
-    rolls = _arranged(config, model, events.kept.values[: config.tests])
-    truth = rolls["truth"].argmax(-1)
-    for name, drawn in rolls.items():
-        numbers[name] = _heard(drawn.argmax(-1), truth, config.missing)
+    given = _given(config, (voices, rolls.shape[2], config.times)).flatten(0, 1)
+    drawn = _arranged(config, model, events.kept.values[: config.tests], given)
+    truth = _pitches(drawn["truth"], voices)
+    for name, values in drawn.items():
+        numbers[name] = _heard(_pitches(values, voices), truth, config.missing)
     for line in table(numbers):
         say(line)
-    written = _written(config, rolls, folder)
+    written = _written(config, drawn, voices, folder)
     return closed(folder, began, Report(numbers, written))
 
 
@@ -125,18 +127,20 @@ def consonance(pitches: Pitches, voices: tuple[int, ...]) -> Float[Tensor, " N"]
     return sweet.double().flatten(1).mean(1)
 
 
-def _even(events: Events) -> Events:
-    """Return events of an even number of pitches: a U-Net halves them."""
-    if events.shape[2] % 2 == 0:
-        return events
-    silent = events.values.min().expand(*events.values.shape[:-1], 1)
-    return Events(
-        events.name,
-        torch.cat([events.values, silent], -1),
-        events.held_out,
-        events.scaling,
-        events.licence,
-    )
+def _columns(rolls: Events) -> Events:
+    """Return piano rolls as lines: a channel for each pitch of each voice, over the times.
+
+    Scaled to mean 0 and standard deviation 0.5 over all: a voice is silent at nearly all pitches.
+    """
+    values = rolls.values.transpose(2, 3).flatten(1, 2)
+    learnt = values[~rolls.held_out]
+    scaled = (values - learnt.mean()) / (2 * learnt.std())
+    return Events(rolls.name, scaled, rolls.held_out, licence=rolls.licence)
+
+
+def _pitches(columns: Event, voices: int) -> Pitches:
+    """Return the row of the loudest pitch of each voice at each time."""
+    return columns.unflatten(1, (voices, -1)).argmax(2)
 
 
 def _oracle(config: Chorales) -> dict[str, dict[str, Estimate]]:
@@ -168,7 +172,7 @@ def _given(config: Chorales, shape: tuple[int, ...]) -> Bool[Tensor, "..."]:
 
 def _trained(config: Chorales, events: Events, folder: Path, say: Say) -> EventModel:
     settings = TrainEvents(
-        network=UNetConfig(width=config.width),
+        network=WaveConfig(width=config.width, multipliers=(1, 1), patch=1, stride=2, dropout=0.1),
         objective=Denoising(levels=LogNormal(-0.6, 1.4)),
         low=0.02,
         high=20.0,
@@ -186,9 +190,11 @@ def _trained(config: Chorales, events: Events, folder: Path, say: Say) -> EventM
     return event_model.load(folder / MODEL)
 
 
-def _arranged(config: Chorales, model: EventModel, truth: Event) -> dict[str, Event]:
+def _arranged(
+    config: Chorales, model: EventModel, truth: Event, given: Bool[Tensor, "C T"]
+) -> dict[str, Event]:
     """Return the true windows, what every way makes of the given voices, and voices by chance."""
-    mask = _given(config, model.shape)[None]
+    mask = given[None]
     seen = Measurement(Masked(mask), truth * mask, _GIVEN)
     course = Course(model.shape, config.evaluations, high=model.span[1], low=model.span[0])
     key = Key(rng.rows(config.seed, _TESTS, len(truth)))
@@ -215,21 +221,25 @@ def _mean(values: Float[Tensor, " N"], unit: str) -> Estimate:
     return Estimate(float(values.mean()), error, len(values), unit)
 
 
-def _written(config: Chorales, rolls: Mapping[str, Event], folder: Path) -> tuple[str, ...]:
+def _written(
+    config: Chorales, drawn: Mapping[str, Event], voices: int, folder: Path
+) -> tuple[str, ...]:
     """Write a sheet of piano rolls, a row a way, and the first window of each as MIDI."""
-    pictures = torch.cat([_roll(values[:_SHOWN]) for values in rolls.values()])
-    shown = min(_SHOWN, len(next(iter(rolls.values()))))
+    shown = min(_SHOWN, len(drawn["truth"]))
+    pictures = torch.cat([_roll(values[:shown], voices) for values in drawn.values()])
     files.write_bytes(folder / "rolls.png", sheet(pictures, shown))
     written = ["rolls.png"]
     lowest = lowest_pitch(Path(config.data), config.times)
-    for name, values in rolls.items():
+    for name, values in drawn.items():
         title = f"{name.replace(' ', '_')}.mid"
-        pitches = values[0].argmax(-1) + lowest
+        pitches = _pitches(values[:1], voices)[0] + lowest
         write_midi(folder / title, pitches, config.quarters)
         written.append(title)
     return tuple(written)
 
 
-def _roll(values: Event) -> Event:
-    """Return piano rolls as pictures: time to the right, pitch upwards, all voices in one."""
-    return values.amax(1, keepdim=True).transpose(2, 3).flip(2)
+def _roll(columns: Event, voices: int) -> Event:
+    """Return what sounds as pictures: time to the right, pitch upwards, all voices in one."""
+    pitches = columns.unflatten(1, (voices, -1))
+    sounding = torch.zeros_like(pitches).scatter(2, pitches.argmax(2, keepdim=True), 1.0)
+    return 2 * sounding.amax(1, keepdim=True).flip(2) - 1

@@ -56,7 +56,7 @@ def conformers(smiles: str, count: int, seed: int, relaxed: bool = False) -> Mol
         raise ValueError(f"{smiles!r} is no SMILES of at least two heavy atoms; try 'CCCO'.")
     whole = chemistry.AddHs(bare)
     how = embedding.ETKDGv3()
-    how.randomSeed = seed
+    how.randomSeed = seed + 1  # with 0 every conformer is the same one
     numbers = list(embedding.EmbedMultipleConfs(whole, count, how))
     if len(numbers) < 2:
         raise ValueError(f"rdkit found {len(numbers)} of {count} shapes of {smiles!r}.")
@@ -101,7 +101,6 @@ def harmonic(shapes: Shapes) -> Mixture:
 def _rdkit(module: str) -> Any:
     if importlib.util.find_spec("rdkit") is None:
         raise ValueError(
-            "conformers are made by rdkit, which is not installed; "
-            "pip install 'unison[molecules]'."
+            "conformers are made by rdkit, which is not installed; pip install 'unison[molecules]'."
         )
     return importlib.import_module(module)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unison.decode.continuous import Ancestral, solve
 from unison.decode.continuous.grids import LogSNR, Span
-from unison.decode.continuous.guidance import Masked, Measurement, PiGDM, Replaced, RePaint
+from unison.decode.continuous.guidance import Masked, Measurement, PiGDM, RePaint, Replaced
 from unison.exact.mixtures import Mixture, gaussian
 from unison.prob import rng
 from unison.prob.rng import Key
@@ -92,9 +92,7 @@ def ways(variance: float) -> Mapping[str, Way]:
     }
 
 
-def filled(
-    way: Way, denoise: EventDenoiser, seen: Measurement, course: Course, key: Key
-) -> Event:
+def filled(way: Way, denoise: EventDenoiser, seen: Measurement, course: Course, key: Key) -> Event:
     """Draw events that agree with what is given, one for each row of the key."""
     solver = RePaint(Ancestral(), way.times) if way.times > 1 else Ancestral()
     levels = course.levels(max(1, (course.evaluations - 1) // way.times))

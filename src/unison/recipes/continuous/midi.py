@@ -28,9 +28,7 @@ def write_midi(path: Path, pitches: Int[Tensor, "V T"], quarters: float = 1.0) -
     if not 0 <= low <= high < 128:
         raise ValueError(f"MIDI pitches are in [0, 127], got {low} to {high}.")
     ticks = round(_TICKS * quarters)
-    tracks = [
-        _track(voice, channel, ticks) for channel, voice in enumerate(pitches.tolist())
-    ]
+    tracks = [_track(voice, channel, ticks) for channel, voice in enumerate(pitches.tolist())]
     head = b"MThd" + struct.pack(">IHHH", 6, 1, len(tracks), _TICKS)
     files.write_bytes(path, head + b"".join(tracks))
 

@@ -200,9 +200,7 @@ def _loss(denoise: Still, shapes: Shapes, key: Key) -> Float[Tensor, ""]:
     return (squares * (level**-2 + shapes.std() ** -2)).mean()
 
 
-def _row(
-    molecule: Molecule, shapes: Shapes, learnt: Shapes, kept: Shapes
-) -> dict[str, Estimate]:
+def _row(molecule: Molecule, shapes: Shapes, learnt: Shapes, kept: Shapes) -> dict[str, Estimate]:
     """Return how true bonds and whole shapes are."""
     right = molecule.lengths(learnt).mean(0)
     bonds = (molecule.lengths(shapes) - right).abs().mean(1)

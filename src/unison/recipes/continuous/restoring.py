@@ -18,6 +18,7 @@ from unison.decode.continuous.ddim import DDIM
 from unison.decode.continuous.posterior_step import PosteriorStep
 from unison.event_model import EventModel
 from unison.objectives.continuous import Denoising, EventLoss, Restoring, UniformTime
+from unison.objectives.continuous.weights import Balanced
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process.continuous import (
@@ -33,7 +34,7 @@ from unison.process.continuous.residual import start
 from unison.types import Event
 
 SITE_NOISE = 62
-POWERS = (1.0, 2.0, 3.0)  # of the grid of times: 1 is equal steps, more spends them near clean data
+POWERS = (0.5, 1.0, 2.0)  # of the grid of times: 1 is equal steps, 2 spends more near clean data
 
 
 class Method(NamedTuple):
@@ -50,10 +51,10 @@ class Method(NamedTuple):
 
 METHODS: Mapping[str, Method] = {
     "conditional": Method(VariancePreserving(), Denoising(levels=UniformTime())),
-    "ouve": Method(OUVE(), Restoring()),
-    "resfusion": Method(Resfusion(), Restoring()),
-    "resshift": Method(ResShift(kappa=0.5), Restoring()),
-    "sbve": Method(SBVE(), Restoring()),
+    "ouve": Method(OUVE(), Restoring(weight=Balanced())),
+    "resfusion": Method(Resfusion(), Restoring(weight=Balanced())),
+    "resshift": Method(ResShift(kappa=1.0), Restoring(weight=Balanced())),
+    "sbve": Method(SBVE(), Restoring(weight=Balanced())),
 }
 
 
@@ -97,34 +98,23 @@ def restored(model: EventModel, way: Way, nfe: int, degraded: Event, seed: int) 
     """
     key = Key(rng.rows(seed, 0, len(degraded)))
     if isinstance(model.process, ResidualProcess):
-        return _returned(model, model.process, way, nfe, degraded, key)
-    return _drawn(model, model.process, way, nfe, degraded, key)
+        return _returned(model, way, nfe, degraded, key)
+    return _drawn(model, way, nfe, degraded, key)
 
 
-def _returned(
-    model: EventModel,
-    process: ResidualProcess,
-    way: Way,
-    nfe: int,
-    degraded: Event,
-    key: Key,
-) -> Event:
+def _returned(model: EventModel, way: Way, nfe: int, degraded: Event, key: Key) -> Event:
+    process: ResidualProcess = model.process  # pyright: ignore[reportAssignmentType]
     times = [(1 - i / nfe) ** way.power for i in range(nfe + 1)]
     solver = PosteriorStep(process, degraded, way.eta)
     begun = start(process, degraded, key)
     return solve(solver, times, model.restorer(degraded), begun, key).x
 
 
-def _drawn(
-    model: EventModel,
-    process: GaussianProcess,
-    way: Way,
-    nfe: int,
-    degraded: Event,
-    key: Key,
-) -> Event:
+def _drawn(model: EventModel, way: Way, nfe: int, degraded: Event, key: Key) -> Event:
+    process: GaussianProcess = model.process  # pyright: ignore[reportAssignmentType]
     high = model.span[1]
-    times = torch.tensor([(1 - i / nfe) ** way.power for i in range(nfe)], dtype=torch.float64)
+    shares = torch.tensor([(1 - i / nfe) ** way.power for i in range(nfe)], dtype=torch.float64)
+    times = shares * process.time_of(torch.tensor(high, dtype=torch.float64))
     levels = [high, *process.level(times)[1:].tolist(), 0.0]
     noise = rng.normal(key, SITE_NOISE, degraded[0].numel()).to(degraded).view_as(degraded)
     solver: Solver = Ancestral(way.eta) if way.eta else DDIM()

@@ -7,7 +7,6 @@ import importlib
 import io
 from collections.abc import Mapping
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 

@@ -3,10 +3,10 @@
 Every method has the same network on compressed spectra (``spectra.py``), the same mixtures, the
 same training and the same number of evaluations. Those that start from the noisy spectrum:
 ResShift (Yue et al., 2023, arXiv:2307.12348), the process of SGMSE+ (Richter et al., 2023,
-arXiv:2208.05830), a bridge (Jukic et al., 2024, arXiv:2407.16074), and the process of SGMSE+ around
-a predictor's answer as in StoRM (Lemercier et al., 2023, arXiv:2212.11851; differs: the network sees
-that answer alone, not the noisy spectrum too). Those that start from noise and see the noisy
-spectrum beside: DDPM and DDIM. One evaluation of regression is the other bound.
+arXiv:2208.05830), a bridge (Jukic et al., 2024, arXiv:2407.16074), and the process of SGMSE+
+around a predictor's answer as in StoRM (Lemercier et al., 2023, arXiv:2212.11851; differs: the
+network sees that answer alone, not the noisy spectrum too). Those that start from noise and see the
+noisy spectrum beside: DDPM and DDIM. One evaluation of regression is the other bound.
 """
 
 import functools
@@ -152,9 +152,7 @@ def predicted(model: EventModel, noisy: Event) -> Event:
     return model.restorer(noisy)(noisy, torch.ones(len(noisy)))
 
 
-def restored(
-    model: EventModel, noisy: Event, key: Key, evaluations: int, eta: float
-) -> Event:
+def restored(model: EventModel, noisy: Event, key: Key, evaluations: int, eta: float) -> Event:
     """Go back from a noisy event in equal steps of a residual process's time."""
     times = [1 - step / evaluations for step in range(evaluations)]
     process = model.restorer(noisy).process
@@ -264,9 +262,7 @@ def _methods(config: SpeechDenoising, models: Mapping[str, EventModel]) -> dict[
         return lambda noisy, key: restored(models[name], noisy, key, evaluations, config.eta)
 
     def gaussian(solver: Solver, grid: Grid) -> Restore:
-        return lambda noisy, key: generated(
-            models["diffusion"], noisy, key, count, (solver, grid)
-        )
+        return lambda noisy, key: generated(models["diffusion"], noisy, key, count, (solver, grid))
 
     def regenerated(noisy: Event, key: Key) -> Event:
         return residual("StoRM", count - 1)(predicted(models["predictor"], noisy), key)

@@ -283,14 +283,13 @@ def _events(config: Unlearning) -> Events:
 
 def _judge(events: Events) -> Judge:
     learnt, kept = events.learnt, events.kept
-    assert learnt.labels is not None and kept.labels is not None
+    assert learnt.labels is not None
+    assert kept.labels is not None
     judge = Judge(learnt.values, learnt.labels)
     return judge._replace(accuracy=float((judge(kept.values) == kept.labels).float().mean()))
 
 
-def _models(
-    config: Unlearning, events: Events, folder: Path, say: Say
-) -> dict[str, EventModel]:
+def _models(config: Unlearning, events: Events, folder: Path, say: Say) -> dict[str, EventModel]:
     """Return all models; what is there already is not made again."""
     assert events.labels is not None
     without = events.labels != ERASED
