@@ -9,7 +9,6 @@ from unison import event_model
 from unison.distil.continuous import (
     DISTILLATIONS,
     STUDENTS,
-    VSD,
     Consistency,
     FDistil,
     MMDFinetune,
@@ -108,8 +107,6 @@ def test_levels_are_cut_to_those_the_teacher_knows():
 
 def test_what_makes_no_student_is_refused():
     draw = OfEvents(torch.zeros(4, 2))
-    with pytest.raises(ValueError, match="VSD makes no student; known: Consistency"):
-        distilled(points(), draw, VSD())
     network = build(PointsConfig(width=8, depth=1, beside_channels=2))
     with pytest.raises(ValueError, match="restore degraded events cannot be distilled"):
         distilled(EventModel(network, EDM(), (2,)), draw, Consistency())

@@ -92,6 +92,7 @@ def run(arguments: list[str]) -> None:
         seed=flags.seed,
         solver=solver,
         grid=grid,
+        last_mean=isinstance(solver, ConsistencySteps),  # its answer, not what it adds to it
     )
     pair = to_restore(model, flags)
     worse = None if pair is None else pair.degraded

@@ -37,7 +37,8 @@ from unison.types import Event, EventDenoiser, Level
 SITE_START, SITE_FEATURE = 0x7FFFFF8B, 0x7FFFFF8C
 
 Features = Float[Tensor, "N F"]
-Kernel = Callable[[Features, Features], Tensor]
+Others = Float[Tensor, "M F"]
+Kernel = Callable[[Features, Others], Tensor]
 Feature = Callable[[Event], Tensor]
 
 
@@ -51,7 +52,7 @@ class Polynomial:
 
     degree: int = 3
 
-    def __call__(self, left: Features, right: Features) -> Tensor:
+    def __call__(self, left: Features, right: Others) -> Tensor:
         """Return the kernel of every pair."""
         return (left @ right.mT / left.shape[1] + 1) ** self.degree
 
@@ -70,7 +71,7 @@ class Radial:
         if not self.bandwidths or min(self.bandwidths) <= 0:
             raise ValueError(f"bandwidths must be some numbers above 0, got {self.bandwidths}.")
 
-    def __call__(self, left: Features, right: Features) -> Tensor:
+    def __call__(self, left: Features, right: Others) -> Tensor:
         """Return the kernel of every pair."""
         ones = (left.square().sum(1)[:, None], right.square().sum(1)[None])
         square = (ones[0] + ones[1] - 2 * left @ right.mT).clamp(min=0)  # cdist has no slope at 0
@@ -107,7 +108,7 @@ class RandomFeatures:
         return torch.relu(numbers @ drawn[:, 1:].mT / size**0.5 + drawn[:, 0])
 
 
-def mmd2(left: Features, right: Features, kernel: Kernel) -> Float[Tensor, ""]:
+def mmd2(left: Features, right: Others, kernel: Kernel) -> Float[Tensor, ""]:
     """Return the squared maximum mean discrepancy of two laws, without bias.
 
     Raises:

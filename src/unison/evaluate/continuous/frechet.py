@@ -1,6 +1,6 @@
 """How far apart are two sets of events, seen as Gaussians in a space of features?
 
-|m - m'|^2 + tr(C + C' - 2 (C^1/2 C' C^1/2)^1/2), the squared Wasserstein-2 distance of the Gaussians
+|m - m'|^2 + tr(C + C' - 2 (C^1/2 C' C^1/2)^1/2), the squared Wasserstein-2 distance of Gaussians
 with the sets' moments (Frechet, 1957; Dowson and Landau, 1982, doi:10.1016/0047-259X(82)90077-X).
 With features of one published network it is known as FID (Heusel et al., 2017, arXiv:1706.08500);
 with others the numbers are of another scale, so say which features they are of.

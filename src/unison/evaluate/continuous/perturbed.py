@@ -110,7 +110,12 @@ class Fit(Protocol):
 
 
 def scanned(
-    fit: Fit, learnt: Points, kept: Points, noises: Sequence[float], common: float, seed: int = 0
+    fit: Fit,
+    learnt: Points,
+    kept: Float[Tensor, "M D"],
+    noises: Sequence[float],
+    common: float,
+    seed: int = 0,
 ) -> tuple[Trial, ...]:
     """Fit a law to data with each level of noise added, and judge it on held-out data.
 
@@ -142,7 +147,7 @@ def best(trials: Sequence[Trial]) -> Trial:
     return max(trials, key=lambda trial: trial.common.value)
 
 
-def wasserstein_one(left: Points, right: Points) -> float:
+def wasserstein_one(left: Points, right: Float[Tensor, "M D"]) -> float:
     """Return the least mean distance of a matching of two equally large sets.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from unison.recipes.continuous import (
     chorales,
     generation,
+    joint,
     molecules,
     restoration,
     speech,
@@ -34,6 +35,7 @@ class Recipe(NamedTuple):
 RECIPES: Mapping[str, Recipe] = {
     "chorales": Recipe(chorales.Chorales, chorales.run),
     "generation": Recipe(generation.Generation, generation.run),
+    "joint": Recipe(joint.JointImages, joint.run),
     "molecules": Recipe(molecules.Conformers, molecules.run),
     "restoration": Recipe(restoration.Restoration, restoration.run),
     "speech": Recipe(speech.SpeechDenoising, speech.run),

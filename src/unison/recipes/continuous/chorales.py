@@ -138,7 +138,7 @@ def _columns(rolls: Events) -> Events:
     return Events(rolls.name, scaled, rolls.held_out, licence=rolls.licence)
 
 
-def _pitches(columns: Event, voices: int) -> Pitches:
+def _pitches(columns: Float[Tensor, "N C T"], voices: int) -> Pitches:
     """Return the row of the loudest pitch of each voice at each time."""
     return columns.unflatten(1, (voices, -1)).argmax(2)
 
@@ -238,7 +238,7 @@ def _written(
     return tuple(written)
 
 
-def _roll(columns: Event, voices: int) -> Event:
+def _roll(columns: Float[Tensor, "N C T"], voices: int) -> Float[Tensor, "N 1 P T"]:
     """Return what sounds as pictures: time to the right, pitch upwards, all voices in one."""
     pitches = columns.unflatten(1, (voices, -1))
     sounding = torch.zeros_like(pitches).scatter(2, pitches.argmax(2, keepdim=True), 1.0)

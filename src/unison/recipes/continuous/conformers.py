@@ -16,7 +16,7 @@ from torch import Tensor
 from unison.exact.mixtures import Mixture, gaussian
 from unison.types import Event
 
-Shapes = Float[Tensor, "N 3 A"]
+Shapes = Float[Tensor, "_N 3 A"]  # laws of unlike sizes are compared
 
 
 class Molecule(NamedTuple):

@@ -24,7 +24,7 @@ from unison.process.continuous import EDM
 from unison.search.posterior import Ensemble
 from unison.types import Estimate, Event, EventDenoiser
 
-Points = Float[Tensor, "N D"]
+Points = Float[Tensor, "_N D"]  # what is given and what is drawn, of unlike numbers
 Guide = Callable[[EventDenoiser, Measurement], EventDenoiser]
 
 SITE_START = 0x7FFFFD22

@@ -24,7 +24,7 @@ from torch import Tensor
 from unison.decode.continuous import Levels, Solver, solve
 from unison.decode.continuous.dpm_solver import DPMSolver
 from unison.prob import rng
-from unison.prob.categorical import draw
+from unison.prob.categorical import sample
 from unison.prob.rng import Key
 from unison.types import Event, Level
 
@@ -104,14 +104,15 @@ def drawn(
     hidden = torch.full((len(start),), -1)
     half = solve(rule, levels[: at + 1], Told(joint, hidden), start, key).x
     label = drawn_label(joint, half, levels[at], key)
-    x = solve(rule, levels[at:], Told(joint, label), half, Key(key.seed, key.step)).x
+    below = Key(rng.derived(key.seed, 1))  # the second half has noise of its own
+    x = solve(rule, levels[at:], Told(joint, label), half, below).x
     return DrawnPairs(x, label)
 
 
 def drawn_label(joint: Joint, x: Event, level: float, key: Key) -> Labels:
     """Draw a label for each noisy image from the belief."""
     shares = joint(x, _at(level, x), torch.full((len(x),), -1))[1]
-    return draw(shares.double().exp(), rng.uniform(key, SITE_LABEL, 1)[:, 0])
+    return sample(shares, rng.uniform(key, SITE_LABEL, 1)[:, 0])
 
 
 def classified(joint: Joint, x: Event, level: float) -> Labels:

@@ -31,7 +31,7 @@ from unison.prob.rng import Key
 from unison.recipes.continuous import features
 from unison.recipes.continuous.features import Eye
 from unison.recipes.continuous.report import Report, Row, Say, closed, opened
-from unison.recipes.continuous.restoring import METHODS, Way, restored, ways
+from unison.recipes.continuous.restoring import CONDITIONAL, METHODS, Way, restored, ways
 from unison.suggest import nearest
 from unison.train.config import Optimizer
 from unison.train.continuous import MODEL, TrainEvents, prepare, train
@@ -88,10 +88,9 @@ class Restoration:
             raise ValueError(f"images must be at least 8, got {self.images}.")
         if self.task not in TASKS:
             raise ValueError(
-                f"unknown task {self.task!r}{nearest(self.task, TASKS)}; known: "
-                f"{', '.join(TASKS)}."
+                f"unknown task {self.task!r}{nearest(self.task, TASKS)}; known: {', '.join(TASKS)}."
             )
-        known = [name for name in METHODS if name != "conditional"]
+        known = [name for name in METHODS if name not in CONDITIONAL]
         for name in self.residuals:
             if name not in known:
                 raise ValueError(
@@ -132,7 +131,7 @@ def run(config: Restoration, folder: Path, say: Say) -> Report:
     tuned, test = _part(pair, slice(0, half)), _part(pair, slice(half, None))
     found = {"degraded": Judged(_against(eye, test.degraded, test.clean), test.degraded)}
     chosen: dict[str, Way] = {}
-    for name in ("conditional", *config.residuals):
+    for name in (*CONDITIONAL, *config.residuals):
         model = _trained(config, events, name, folder, say)
         for way in _best(config, model, name, tuned, eye):
             chosen[way.name] = way
@@ -149,25 +148,28 @@ def run(config: Restoration, folder: Path, say: Say) -> Report:
 
 
 def compared(found: Mapping[str, Judged], chosen: Mapping[str, Way]) -> dict[str, object]:
-    """Return, for each metric, how far the best residual row is above the best conditional one.
+    """Return, for each metric, how far the best residual row is above the best conditional ones.
 
-    Differences are paired, image by image, and positive where the residual process is better.
+    Differences are paired, image by image, and positive where the residual process is better; won
+    and lost are beyond 1.96 standard errors.
     """
     out: dict[str, object] = {}
     for metric in found["degraded"].scores:
         sign = -1.0 if metric in _LESS_IS_BETTER else 1.0
         scores = {name: sign * found[name].scores[metric] for name in chosen}
-        ours = max((n for n in chosen if chosen[n].residual), key=lambda n: scores[n].mean())
-        theirs = max((n for n in chosen if not chosen[n].residual), key=lambda n: scores[n].mean())
-        gain = averaged(scores[ours] - scores[theirs], metric)
-        out[f"gain, {metric}"] = {
-            "of": ours,
-            "over": theirs,
-            "value": gain.value,
-            "stderr": gain.stderr,
-            "won": gain.value > 1.96 * gain.stderr,
-        }
+        ours = _highest(scores, [name for name in chosen if chosen[name].residual])
+        for method, title in CONDITIONAL.items():
+            theirs = _highest(scores, [n for n in chosen if chosen[n].method == method])
+            gain = averaged(scores[ours] - scores[theirs], metric)
+            beyond = abs(gain.value) > 1.96 * gain.stderr
+            verdict = ("won" if gain.value > 0 else "lost") if beyond else "even"
+            said = f"{ours} over {theirs}: {gain.value:.4g} ± {1.96 * gain.stderr:.2g}, {verdict}"
+            out[f"{metric}, against {title}"] = said
     return out
+
+
+def _highest(scores: Mapping[str, Rows], names: list[str]) -> str:
+    return max(names, key=lambda name: scores[name].mean().item())
 
 
 def _events(config: Restoration) -> Events:
@@ -199,6 +201,7 @@ def _trained(config: Restoration, events: Events, name: str, folder: Path, say: 
         network=UNetConfig(width=config.width),
         process=method.process,
         objective=method.objective,
+        prediction=method.prediction,
         degradation=TASKS[config.task],
         labels=False,
         reading=Reading(holdout=0.3, seed=config.seed),

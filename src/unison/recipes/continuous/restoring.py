@@ -2,7 +2,9 @@
 
 Conditional diffusion starts from noise and sees the degraded image beside (SR3: Saharia et al.,
 2021, arXiv:2104.07636; Palette, arXiv:2111.05826); residual processes start from the degraded image
-itself. All have one network's size, one number of optimiser steps, one budget of evaluations, and
+itself. The conditional model comes twice: as published, a network that answers the noise, and
+strengthened by the scaling of Karras et al. (2022, arXiv:2206.00364), which residual processes
+have too. All have one network's size, one number of optimiser steps, one budget of evaluations, and
 as many settings of their sampler to choose from.
 """
 
@@ -16,17 +18,18 @@ from unison.decode.continuous import Solver, solve
 from unison.decode.continuous.ancestral import Ancestral
 from unison.decode.continuous.ddim import DDIM
 from unison.decode.continuous.posterior_step import PosteriorStep
+from unison.event_denoising import Prediction
 from unison.event_model import EventModel
 from unison.objectives.continuous import Denoising, EventLoss, Restoring, UniformTime
-from unison.objectives.continuous.weights import Balanced
+from unison.objectives.continuous.weights import Balanced, OfNoise
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process.continuous import (
     OUVE,
     SBVE,
     GaussianProcess,
-    ResidualProcess,
     Resfusion,
+    ResidualProcess,
     ResShift,
     VariancePreserving,
 )
@@ -34,6 +37,7 @@ from unison.process.continuous.residual import start
 from unison.types import Event
 
 SITE_NOISE = 62
+CONDITIONAL = {"conditional": "conditional", "noise": "published"}  # rows' names begin so
 POWERS = (0.5, 1.0, 2.0)  # of the grid of times: 1 is equal steps, 2 spends more near clean data
 
 
@@ -43,14 +47,19 @@ class Method(NamedTuple):
     Attributes:
         process: What is undone.
         objective: What is minimised.
+        prediction: What a network of a Gaussian process answers.
     """
 
     process: Any
     objective: EventLoss
+    prediction: Prediction = "edm"
 
 
 METHODS: Mapping[str, Method] = {
     "conditional": Method(VariancePreserving(), Denoising(levels=UniformTime())),
+    "noise": Method(
+        VariancePreserving(), Denoising(levels=UniformTime(), weight=OfNoise()), "noise"
+    ),
     "ouve": Method(OUVE(), Restoring(weight=Balanced())),
     "resfusion": Method(Resfusion(), Restoring(weight=Balanced())),
     "resshift": Method(ResShift(kappa=1.0), Restoring(weight=Balanced())),
@@ -76,14 +85,14 @@ class Way:
     @property
     def name(self) -> str:
         """What rows of tables are called: method and kind of step, without the grid."""
-        if self.method == "conditional":
-            return "conditional DDPM" if self.eta else "conditional DDIM"
+        if not self.residual:
+            return f"{CONDITIONAL[self.method]} {'DDPM' if self.eta else 'DDIM'}"
         return f"{self.method} {'sde' if self.eta else 'ode'}"
 
     @property
     def residual(self) -> bool:
         """Whether it starts from the degraded image."""
-        return self.method != "conditional"
+        return self.method not in CONDITIONAL
 
 
 def ways(method: str) -> list[Way]:

@@ -90,7 +90,8 @@ class Ensemble:
     Attributes:
         particles: For each row.
         steering: k above, how hard the proposal is drawn to what was measured. At 1/2 no
-            Laplacian is needed and weights vary least.
+            Laplacian is needed and weights vary least; well above it, and for the ODE anywhere
+            above 0, their tails are so heavy that an estimated evidence is not to be trusted.
         proposal: ``sde`` or ``ode``.
         weighting: ``rate`` integrates the rates above by trapezoids in log t; ``kernel`` weighs
             finite steps, for the SDE only.
