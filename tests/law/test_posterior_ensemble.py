@@ -100,9 +100,9 @@ def test_in_finite_steps_the_mean_weight_is_the_evidence_of_the_discretised_mode
 ):
     """False alarm 1e-6 each: the mean of 4000 independent rows, within 5 standard errors.
 
-    Steering by the noisy point has weights of heavy tails in so few levels, whose mean no number of
-    rows settles: it is not among the cases. Seven coarse levels, so that the chain's law is far from the data's, yet known: a Gaussian
-    whose variance follows a recursion.
+    Steering by the noisy point has weights of heavy tails in so few levels, whose mean no number
+    of rows settles: it is not among the cases. Seven coarse levels, so that the chain's law is far
+    from the data's, yet known: a Gaussian whose variance follows a recursion.
     """
     grid = (6.0, 3.0, 1.5, 0.8, 0.4, 0.2, 0.0)
     variance = 1 + 36.0

@@ -67,7 +67,7 @@ class Chorales:
     draws: int = 64
     evaluations: int = 40
     width: int = 128
-    steps: int = 1500
+    steps: int = 1000
     batch_size: int = 32
     quarters: float = 1.0
     seed: int = 0
@@ -238,8 +238,9 @@ def _written(
     return tuple(written)
 
 
-def _roll(columns: Float[Tensor, "N C T"], voices: int) -> Float[Tensor, "N 1 P T"]:
+def _roll(columns: Float[Tensor, "N C T"], voices: int) -> Float[Tensor, "N 1 H W"]:
     """Return what sounds as pictures: time to the right, pitch upwards, all voices in one."""
     pitches = columns.unflatten(1, (voices, -1))
     sounding = torch.zeros_like(pitches).scatter(2, pitches.argmax(2, keepdim=True), 1.0)
-    return 2 * sounding.amax(1, keepdim=True).flip(2) - 1
+    pictures = 2 * sounding.amax(1, keepdim=True).flip(2) - 1
+    return pictures.repeat_interleave(3, 2).repeat_interleave(8, 3)

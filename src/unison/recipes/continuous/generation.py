@@ -242,7 +242,15 @@ def _drawing(config: Generation, name: str, nfe: int, guidance: float = 1.0) -> 
     way = WAYS[name]
     if name == "tuned" and not _tabulated(nfe - 1):  # the last evaluation is the answer
         return None
-    return Drawing(way.solver, way.grid, nfe, guidance, batch_size=128, seed=config.seed)
+    return Drawing(
+        way.solver,
+        way.grid,
+        nfe,
+        guidance,
+        last_mean=True,
+        batch_size=128,
+        seed=config.seed,
+    )
 
 
 def _tabulated(intervals: int) -> bool:

@@ -176,12 +176,14 @@ def _events(config: Restoration) -> Events:
     events = read(config.data, Reading(holdout=0.3, seed=config.seed))
     if not config.mirror:
         return events
-    learnt = events.learnt
+    learnt, labels = events.learnt, events.labels
+    if labels is not None and learnt.labels is not None:
+        labels = torch.cat([labels, learnt.labels])
     return replace(
         events,
         values=torch.cat([events.values, learnt.values.flip(-1)]),
         held_out=torch.cat([events.held_out, torch.zeros(len(learnt.values), dtype=torch.bool)]),
-        labels=None if learnt.labels is None else torch.cat([events.labels, learnt.labels]),
+        labels=labels,
     )
 
 
