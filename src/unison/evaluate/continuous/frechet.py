@@ -22,7 +22,9 @@ SITE_BOOTSTRAP = 61
 _ROUNDS = 32
 
 Features = Float[Tensor, "N D"]
+Others = Float[Tensor, "M K"]
 Moments = tuple[Float[Tensor, " D"], Float[Tensor, "D D"]]
+OtherMoments = tuple[Float[Tensor, " K"], Float[Tensor, "K K"]]
 
 
 def moments(features: Features) -> Moments:
@@ -40,7 +42,7 @@ def moments(features: Features) -> Moments:
     return rows.mean(0), away.T @ away / (len(rows) - 1)
 
 
-def between(left: Moments, right: Moments) -> float:
+def between(left: Moments, right: OtherMoments) -> float:
     """Return the Frechet distance of two Gaussians, exactly.
 
     Raises:
@@ -54,7 +56,7 @@ def between(left: Moments, right: Moments) -> float:
     return gaussian_wasserstein(left, right).square().item()
 
 
-def frechet(left: Features, right: Features, seed: int = 0, rounds: int = _ROUNDS) -> Estimate:
+def frechet(left: Features, right: Others, seed: int = 0, rounds: int = _ROUNDS) -> Estimate:
     """Return the Frechet distance of two sets of features, with a bootstrap error.
 
     Both sets are drawn again from themselves ``rounds`` times (Efron, 1979); the error is the

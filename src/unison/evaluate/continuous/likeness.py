@@ -60,7 +60,7 @@ def averaged(rows: Rows, unit: str) -> Estimate:
     return Estimate(rows.double().mean().item(), error, count, unit)
 
 
-def _means(x: Images, side: int) -> Images:
+def _means(x: Tensor, side: int) -> Tensor:
     return functional.avg_pool2d(x, side, stride=1)
 
 
