@@ -17,7 +17,7 @@ Rows = Float[Tensor, " B"]
 Images = Float[Tensor, "B C H W"]
 
 
-def psnr(found: Event, truth: Event, peak: float = PEAK) -> Rows:
+def psnr(found: Event, truth: Tensor, peak: float = PEAK) -> Rows:
     """Return the peak signal-to-noise ratio of each event in dB, float64.
 
     Raises:
@@ -28,7 +28,7 @@ def psnr(found: Event, truth: Event, peak: float = PEAK) -> Rows:
     return 10 * torch.log10(peak**2 / square)
 
 
-def ssim(found: Images, truth: Images, peak: float = PEAK) -> Rows:
+def ssim(found: Images, truth: Tensor, peak: float = PEAK) -> Rows:
     """Return the structural similarity of each image, at most 1, float64.
 
     Wang et al., 2004, doi:10.1109/TIP.2003.819861, with uniform windows of 7 pixels (fewer on
