@@ -14,6 +14,7 @@ from unison.evaluate.marginals import log_marginal
 from unison.evaluate.text import evaluate
 from unison.generation import generate
 from unison.recipes.run import load
+from unison.search.writing import searched
 from unison.speculation.optimal import optimal_acceptance
 
 __version__ = version("unison")
@@ -29,4 +30,5 @@ __all__ = [
     "optimal_acceptance",
     "quantised",
     "save",
+    "searched",
 ]
