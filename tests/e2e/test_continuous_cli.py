@@ -159,7 +159,7 @@ def test_everything_that_can_be_chosen_is_listed(capsys):
         (["--high", "500"], "the model knows"),
         (["--low", "0.0001"], "the model knows"),
         (["--nfe", "0"], "nfe must be at least 1"),
-        (["--nfe", "1"], "evaluations"),
+        (["--solver", "dpm_solver_single:order=3", "--nfe", "2"], "needs 3 evaluations"),
         (["--count", "0"], "count must be at least 1"),
         (["--label", "7"], "knows classes 0 to 1"),
         (["--guidance", "3"], "name a label"),
