@@ -41,7 +41,7 @@ def test_a_trained_model_is_nearer_to_the_data_than_noise_and_a_second_run_repea
     assert first.numbers["tuned 8"]["Frechet, features"].value < 0.3 * worst
     assert "tuned 2" not in first.numbers
     assert {"dpm_solver 2", "ddim 8"} < first.numbers.keys()
-    assert first.facts["drawn class recognised, guidance 2"]["value"] > 0.8
+    assert first.facts["drawn class recognised, guidance 2"].value > 0.8
     for name in ("samples.png", "budgets.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
     log = (tmp_path / "models" / "generation" / "log.jsonl").read_text()

@@ -7,7 +7,8 @@ from unison.cli import shared
 from unison.cli.continuous_parts import renamed, shelf
 from unison.cli.suggest import nearest
 from unison.recipes.continuous import RECIPES
-from unison.recipes.continuous.report import Report, as_json, table
+from unison.recipes.continuous.report import Report, as_json, cell, table
+from unison.types import Estimate
 
 
 @dataclass(frozen=True)
@@ -74,5 +75,5 @@ def report(found: Report, flags: Flags) -> None:
     for line in table(found.numbers):
         print(line)
     for name, fact in found.facts.items():
-        print(f"{name}: {fact}")
+        print(f"{name}: {cell(fact) if isinstance(fact, Estimate) else fact}")
     print(f"{found.seconds:.0f} s, {', '.join(found.files)} in {flags.out}")

@@ -310,5 +310,5 @@ def _obeyed(config: Generation, model: EventModel, rule: Ruler) -> dict[str, obj
             for label in range(model.classes)
         ]
         found = averaged(torch.cat(right), "share")
-        said[f"drawn class recognised, guidance {weight:g}"] = found._asdict()
+        said[f"drawn class recognised, guidance {weight:g}"] = found
     return said

@@ -63,7 +63,10 @@ def as_json(report: Report) -> dict[str, Any]:
     }
     return {
         "numbers": rows,
-        "facts": dict(report.facts),
+        "facts": {
+            name: fact._asdict() if isinstance(fact, Estimate) else fact
+            for name, fact in report.facts.items()
+        },
         "files": list(report.files),
         "seconds": report.seconds,
     }
@@ -76,11 +79,12 @@ def table(numbers: Mapping[str, Row]) -> Iterable[str]:
     heads = {name: max(len(name), 16) + 2 for name in columns}
     yield " " * wide + "".join(f"{name:>{heads[name]}}" for name in columns)
     for name, row in numbers.items():
-        cells = (f"{_cell(row.get(column)):>{heads[column]}}" for column in columns)
+        cells = (f"{cell(row.get(column)):>{heads[column]}}" for column in columns)
         yield f"{name:<{wide}}" + "".join(cells)
 
 
-def _cell(value: Estimate | None) -> str:
+def cell(value: Estimate | None) -> str:
+    """Return a number with its 95 % half-width; a dash where there is none."""
     if value is None:
         return "-"
     return f"{value.value:.4g} ± {1.96 * value.stderr:.2g}"
