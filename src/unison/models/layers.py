@@ -117,6 +117,12 @@ def steady(function: Map, x: Float[Tensor, "*P D"]) -> Tensor:
     return function(filled)[0, :rows].unflatten(0, x.shape[:-1])
 
 
+def _slow_backward(heads: Tensor) -> bool:
+    """Return whether attention is faster in float32: its bfloat16 gradient on a CPU takes thrice."""
+    learning = heads.requires_grad and torch.is_grad_enabled()
+    return heads.is_cpu and heads.dtype == torch.bfloat16 and learning
+
+
 class Attention(nn.Module):
     """Grouped-query self-attention with one fused input projection."""
 
@@ -158,14 +164,19 @@ class Attention(nn.Module):
         self, queries: Split, keys: Past, values: Past, mask: AttentionMask | None
     ) -> Hidden:
         """Return what every query finds among the values, before the output projection."""
-        found = F.scaled_dot_product_attention(
-            queries,
-            keys,
-            values,
-            attn_mask=mask,
-            is_causal=self.causal and mask is None,
-            enable_gqa=self.kv_heads != self.heads,
-        )
+        width = queries.dtype
+        if _slow_backward(queries):
+            queries, keys, values = queries.float(), keys.float(), values.float()
+        with torch.autocast(queries.device.type, enabled=False):  # casts nothing that was chosen
+            found = F.scaled_dot_product_attention(
+                queries,
+                keys,
+                values,
+                attn_mask=mask,
+                is_causal=self.causal and mask is None,
+                enable_gqa=self.kv_heads != self.heads,
+            )
+        found = found.to(width)
         return found.transpose(1, 2).flatten(2)
 
     def _placed(self, heads: Heads, angles: Angles | None) -> Heads:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from unison.recipes.published import duo_lm1b, duo_owt
 from unison.recipes.recipe import Recipe, with_method, with_objective
-from unison.recipes.small import demo, small_gpu, tiny_cpu
+from unison.recipes.small import demo, small_gpu, stories, tiny_cpu
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "tiny_cpu": tiny_cpu,
     "demo": demo,
+    "stories": stories,
     "small_gpu": small_gpu,
     "duo_lm1b": duo_lm1b,
     "duo_owt": duo_owt,
