@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from unison import files
+from unison import box, files
 from unison.data import Tokenizer, TokenizerError
 from unison.data.foreign import checkpoint_tokenizer
 from unison.data.tokenizer import hub_tokenizer
@@ -101,6 +101,7 @@ def save(
     format: str = "unison",
     *,
     shard_bytes: int = writing.SHARD,
+    pack: writing.Pack | None = None,
 ) -> None:
     """Write a model directory; ``config.json`` comes last and marks it as complete.
 
@@ -109,19 +110,23 @@ def save(
         path: The directory.
         format: ``unison``, or the format it was read from (``model.format``).
         shard_bytes: Weights beyond this are divided into several files.
+        pack: How a tensor is stored, as ``unison.engine.quantised.storage.packing`` returns it;
+            unison's own format only.
 
     Raises:
         CheckpointError: The format cannot hold this model; nothing was written.
         OSError: The disk is full or not writable; what was there before is still whole.
     """
     path = Path(path)
+    if pack is not None and format != "unison":
+        raise CheckpointError(f"only unison's own format stores levels; {format!r} does not.")
     blueprint = _blueprint(model, format)
     if format in WRAPPED:
         files.replace_folder(path, lambda folder: _fill_wrapped(model, format, blueprint, folder))
         return
     config = writing.settings(format, blueprint)
     path.mkdir(parents=True, exist_ok=True)
-    writing.write_weights(model.network, blueprint, path, shard_bytes)
+    writing.write_weights(model.network, blueprint, path, shard_bytes, pack)
     _write_words(model, format, path)
     files.write_json(path / "config.json", config)
 
@@ -132,18 +137,22 @@ def describe(model: LanguageModel) -> dict[str, Any]:
 
 
 def locate(path: str | Path) -> Path:
-    """Return a path on this machine, fetched from the hub if need be.
+    """Return a path on this machine: as it is, of a model in the box, or fetched from the hub.
 
     Raises:
         CheckpointError: There is no such path, or no such model on the hub.
     """
     place = Path(path).expanduser()
-    if place.exists() or not _HUB_NAME.fullmatch(str(path)):
-        if not place.exists():
-            raise CheckpointError(
-                f"{place} is not a directory; give the folder that holds config.json."
-            )
+    if place.exists():
         return place
+    boxed = box.folder(str(path))
+    if boxed is not None:
+        return boxed
+    if not _HUB_NAME.fullmatch(str(path)):
+        raise CheckpointError(
+            f"{place} is not a directory; give the folder that holds config.json, or a model that "
+            f"comes with unison: {', '.join(box.NAMES)}."
+        )
     if importlib.util.find_spec("huggingface_hub") is None:
         raise CheckpointError(
             f"{path} is not a directory, and to fetch it from the hub the package huggingface_hub "

@@ -10,6 +10,7 @@ import torch
 from unison.cli.main import main
 from unison.decode import STRATEGIES
 from unison.decode.presets import PRESETS
+from unison.recipes import run as recipe_run
 
 SMALL = [
     "--model.hidden", "16", "--model.depth", "1", "--model.max-length", "16",
@@ -371,12 +372,11 @@ def test_a_folder_in_use_is_never_overwritten(text, runs, tmp_path, capsys):
     assert tiny.left_behind(tmp_path) == before
 
 
-def test_generate_without_a_model_takes_the_newest_finished_run_or_says_how_to_make_one(
+def test_generate_without_a_model_takes_the_newest_finished_run_and_says_so(
     text, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    line = refused(capsys, "generate")
-    assert "no finished run under runs/; make one with 'unison train" in line
+    assert recipe_run.unnamed() == "stories"
     tiny.run(tiny.config(steps=1), text, tmp_path / "runs" / "mine")
     _, newest, _ = said(capsys, "generate", "--json")
     _, named, _ = said(capsys, "generate", "runs/mine", "--json")

@@ -11,7 +11,6 @@ from unison.recipes.run import load
 from unison.serve import offline
 from unison.serve.offline import How, Observer, Progress
 from unison.serve.replicas import Share, data
-from unison.train import folder
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def run(arguments: list[str]) -> None:
     flags = shared.parse(Flags, "batch", arguments)
     if source is None or out is None:
         raise ValueError("name a file of requests and one for the answers: unison batch IN OUT.")
-    path = str(folder.newest_finished(Path("runs"))) if name is None else name
+    path = shared.unnamed() if name is None else name
     settings = replace(offline.SETTINGS, rows=flags.rows, texts=flags.texts)
     how = How(settings, flags.strict)
     with _bar() as observe:

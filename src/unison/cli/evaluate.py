@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> None:
             f"{', '.join(flags.metrics)}: measured on samples; say how many with --samples."
         )
     panel = _panel(flags)
-    model = load(name, flags.device)
+    model = load(name or shared.unnamed(), flags.device)
     judge = judge_of(flags.judge, flags.text) if flags.samples else None
     scores = evaluate(
         model,

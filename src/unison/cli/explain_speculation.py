@@ -92,7 +92,7 @@ def run(arguments: list[str]) -> None:
         if flags.out.suffix not in (".png", ".svg"):
             raise ValueError(f"--out {flags.out}: name a .png or an .svg file.")
     texts = _texts(flags)
-    model = load(name, flags.device)
+    model = load(name or shared.unnamed(), flags.device)
     if flags.weights is not None:
         model = quantised(model, flags.weights)
     how = speculation.built(model, parts)

@@ -36,6 +36,8 @@ from unison.speculation.pearl import Pearl
 class Flags:
     """Write text. The first argument is a run or a model; the newest run if left out.
 
+    Where there is no run it is the model that comes with unison, of children's stories.
+
     How it is written: --strategy NAME, a strategy or a published preset. Its settings then become
     flags (see generate --strategy NAME --help). A composed one has parts, chosen by name with
     --order, --select, --revise and --stop, and their settings too are flags: --select.threshold
@@ -177,7 +179,9 @@ def _run(
 
 
 def _loaded(name: str | None, flags: Flags) -> LanguageModel:
-    model = load(name, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
+    model = load(
+        name or shared.unnamed(), flags.device, flags.dtype, flags.tokenizer, flags.adapter
+    )
     if flags.weights is not None:
         if model.device.type == "cpu" and not precision.compiled():
             shared.log("packed weights are slow without numba; pip install 'unison[fast]'")

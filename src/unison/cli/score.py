@@ -62,7 +62,7 @@ def run(arguments: list[str]) -> None:
         return
     texts = _texts(flags)
     scores = log_likelihood(
-        load(name, flags.device),
+        load(name or shared.unnamed(), flags.device),
         [text for _, text in texts],
         flags.context,
         method=flags.method,
@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _choose(name: str | None, flags: Flags) -> None:
-    model = load(name, flags.device)
+    model = load(name or shared.unnamed(), flags.device)
     found = choose(
         model,
         flags.context,

@@ -11,15 +11,15 @@ from unison.language_model import LanguageModel
 from unison.recipes.run import load
 from unison.serve import door
 from unison.serve.settings import Settings
-from unison.train import folder
 
 
 @dataclass(frozen=True)
 class Flags:
     """Serve models: unison serve MODEL [NAME=MODEL ...]; the newest run if none is named.
 
-    A model is a run, a folder, a file of weights or ORG/NAME on the hub; requests call it NAME,
-    or by the last part of its path. The first is the default.
+    Where there is no run either it is the model that comes with unison. A model is a run, a folder,
+    a file of weights or ORG/NAME on the hub; requests call it NAME, or by the last part of its
+    path. The first is the default.
 
     It listens on this machine alone unless told otherwise. SIGTERM and Ctrl-C let running
     requests end, for --drain seconds; SIGHUP and POST /admin/reload load the models anew.
@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> None:
 
     running.check(settings, insecure=flags.insecure)  # before minutes of loading
     running.claim(settings)
-    places = named(asked or [str(folder.newest_finished(Path("runs")))])
+    places = named(asked or [shared.unnamed()])
     if len(places) > 1 and (flags.tokenizer is not None or flags.adapter is not None):
         raise ValueError("--tokenizer and --adapter speak of one model, and there are several.")
     readers = {name: partial(_loaded, place, flags) for name, place in places.items()}

@@ -8,7 +8,6 @@ from pathlib import Path
 from unison.cli import shared
 from unison.serve.replicas import Place, Plan, Share, deployed
 from unison.serve.settings import Settings
-from unison.train import folder
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def run(arguments: list[str]) -> None:
     """Run the verb."""
     name, arguments = shared.take_leading(arguments)
     flags = shared.parse(Flags, "serve-ray", arguments)
-    path = str(folder.newest_finished(Path("runs"))) if name is None else name
+    path = shared.unnamed() if name is None else name
     plan, place = planned(flags, path), Place(flags.ray, flags.detach)
     try:
         with deployed(plan, place) as url:

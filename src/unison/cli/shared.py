@@ -26,8 +26,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from unison import files
+from unison import box, files
 from unison.cli.suggest import nearest
+from unison.recipes import run
 from unison.types import Estimate
 
 T = TypeVar("T")
@@ -262,6 +263,13 @@ def progress() -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
+
+
+def unnamed() -> str:
+    """Return the model meant where none is named, and say which it is."""
+    name = run.unnamed()
+    log(f"no model named: {name}" + (" (comes with unison)" if name in box.NAMES else ""))
+    return name
 
 
 def log(message: str) -> None:

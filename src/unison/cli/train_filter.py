@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> None:
     flags = shared.parse(Flags, "train-filter", arguments)
     config = Fitting(flags.epochs, flags.lr, seed=flags.seed)
     _check(flags)
-    model = load(name, flags.device)
+    model = load(name or shared.unnamed(), flags.device)
     texts = [document.text for document in read_all(flags.text, flags.split)]  # pyright: ignore
     prompts = prompts_of(texts, model.tokenizer, flags.prompt_tokens)[: flags.prompts]
     seen, steps = _collected(

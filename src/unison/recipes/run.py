@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from unison import checkpoints, files
+from unison import box, checkpoints, files
 from unison.distil import Distil
 from unison.distil import run as distillation
 from unison.evaluate import likelihood
@@ -84,10 +84,10 @@ def load(
     tokenizer: str | Path | None = None,
     adapter: str | Path | None = None,
 ) -> LanguageModel:
-    """Load a model of any family; without a path, the newest finished run under ``runs/``.
+    """Load a model of any family; without a path, what ``unnamed`` says.
 
     Args:
-        path: A folder, one file of weights, or ORG/NAME on the hub.
+        path: A folder, one file of weights, a model in the box, or ORG/NAME on the hub.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Of the weights, such as ``bfloat16``; ``None`` for as they are stored.
         tokenizer: A folder, a ``tokenizer.json`` or ``hf:NAME``, where the model has none.
@@ -96,8 +96,14 @@ def load(
     Raises:
         ValueError: There is no such model, or it is damaged or of a family not supported.
     """
-    found = folder.newest_finished(Path("runs")) if path is None else path
+    found = unnamed() if path is None else path
     return checkpoints.load(found, device_of(device), dtype, tokenizer=tokenizer, adapter=adapter)
+
+
+def unnamed() -> str:
+    """Return the model meant where none is named: the newest of ``runs/``, else the box's."""
+    newest = folder.newest_finished(Path("runs"))
+    return box.DEFAULT if newest is None else str(newest)
 
 
 def train(

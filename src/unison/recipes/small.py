@@ -74,16 +74,22 @@ def demo_distil() -> Distil:
 
 
 def stories() -> Recipe:
-    """Two hours on one CPU core with bfloat16 products: the model in the box, of children's stories."""
+    """Two hours on one CPU core with bfloat16 products: the model in the box."""
     train = Train(
         model=TransformerConfig(hidden=320, depth=6, heads=5, max_length=128, cond_dim=32),
         objective=Duo(curriculum_steps=800, tau=0.1, tau_end=0.01, top=4),
         data=Data(TokenizerSpec("bpe", 2048)),
         optimizer=Optimizer(
-            "muon", lr=2e-3, muon_lr=2e-3, warmup=100, beta2=0.99, weight_decay=0.02,
-            schedule="cosine", final=0.02,
-        ),  # fmt: skip
-        steps=3000,
+            "muon",
+            lr=2e-3,
+            muon_lr=2e-3,
+            warmup=100,
+            beta2=0.99,
+            weight_decay=0.02,
+            schedule="cosine",
+            final=0.02,
+        ),
+        steps=2500,
         batch_size=32,
         ema=0.995,
         precision="bfloat16",

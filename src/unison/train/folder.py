@@ -117,19 +117,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return content
 
 
-def newest_finished(root: Path) -> Path:
-    """Return the run under ``root`` that finished last.
-
-    Raises:
-        TrainError: There is none.
-    """
+def newest_finished(root: Path) -> Path | None:
+    """Return the run under ``root`` that finished last, if one did."""
     finished = [path.parent for path in root.glob("**/config.json") if _is_result(path.parent)]
-    if not finished:
-        raise TrainError(
-            f"no finished run under {root}/; make one with 'unison train tiny_cpu --text "
-            "python-docs --out runs/first', or name a model folder."
-        )
-    return max(finished, key=lambda run: (run / "config.json").stat().st_mtime)
+    return max(finished, key=lambda run: (run / "config.json").stat().st_mtime, default=None)
 
 
 def _is_result(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unison.models.formats import FORMATS, WRAPPED, gguf, lightning, tensors, vocabulary
+from unison.models.formats import FORMATS, WRAPPED, gguf, levels, lightning, tensors, vocabulary
 from unison.models.formats.blueprint import Blueprint, CheckpointError, Format, Piece, Source
 from unison.models.formats.tensors import Held, Store
 from unison.models.formats.wrapped import Wrapped
@@ -48,7 +48,8 @@ def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Opened:
         CheckpointError: A file is missing or damaged, or the family is not known.
     """
     folder = path if path.is_dir() else path.parent
-    config, store = _contents(path)
+    config, stored = _contents(path)
+    store = levels.opened(stored)
     generation = folder / "generation_config.json"
     source = Source(
         path=path,

@@ -1,7 +1,7 @@
 """How does a network become a folder of files? The same pieces, the other way round."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from unison.models.network import Network
 SHARD = 5_000_000_000  # bytes; what hubs and their users expect of one file
 _INDEX = f"{SAFETENSORS}.index.json"
 
+Pack = Callable[[Tensor], Mapping[str, Tensor] | None]
+
 
 def settings(name: str, blueprint: Blueprint) -> dict[str, Any]:
     """Return the ``config.json`` of a checkpoint.
@@ -30,9 +32,20 @@ def settings(name: str, blueprint: Blueprint) -> dict[str, Any]:
 
 
 def write_weights(
-    network: Network, blueprint: Blueprint, path: Path, shard_bytes: int = SHARD
+    network: Network,
+    blueprint: Blueprint,
+    path: Path,
+    shard_bytes: int = SHARD,
+    pack: Pack | None = None,
 ) -> None:
     """Write the weights into a folder, in several files with an index where they exceed one.
+
+    Args:
+        network: Whose weights.
+        blueprint: Which tensors they become.
+        path: The folder.
+        shard_bytes: Most bytes of a file, before packing.
+        pack: Returns the parts a tensor is stored as, by what follows its name (see ``levels``).
 
     Raises:
         NotWrittenError: The disk is full or not writable; each file is whole, old or new.
@@ -40,10 +53,13 @@ def write_weights(
     weights = network.state_dict()
     groups = _groups(blueprint, weights, shard_bytes)
     written = [SAFETENSORS] if len(groups) == 1 else _names(len(groups))
+    places: dict[str, str] = {}
     for name, group in zip(written, groups, strict=True):
-        files.write_tensors(path / name, dict(_theirs(blueprint, weights, group)))
+        whole = _theirs(blueprint, weights, group)
+        parts = {part: w for one, tensor in whole for part, w in _stored(one, tensor, pack)}
+        files.write_tensors(path / name, parts)
+        places |= dict.fromkeys(parts, name)
     if len(groups) > 1:
-        places = {one: name for name, group in zip(written, groups, strict=True) for one in group}
         total = sum(map(_bytes, weights.values()))
         index = {"metadata": {"total_size": total}, "weight_map": places}
         files.write_json(path / _INDEX, index)
@@ -62,6 +78,16 @@ def _theirs(
         for name, room in zip(piece.theirs, rooms_of(piece, ours), strict=True):
             if name in chosen:
                 yield name, room
+
+
+def _stored(name: str, tensor: Tensor, pack: Pack | None) -> Iterator[tuple[str, Tensor]]:
+    """Yield what a tensor is stored as."""
+    parts = None if pack is None else pack(tensor)
+    if parts is None:
+        yield name, tensor
+        return
+    for ending, part in parts.items():
+        yield name + ending, part
 
 
 def _groups(
