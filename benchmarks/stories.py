@@ -4,7 +4,8 @@
     unison train stories --text OUT.jsonl --out runs/base
     unison distil runs/base --recipe stories --text OUT.jsonl --out runs/student
     python -m benchmarks.stories pack runs/base runs/student
-    python -m benchmarks.stories measure OUT.jsonl --out benchmarks/results/stories.json
+    python -m benchmarks.stories measure OUT.jsonl --out benchmarks/results/stories.json ...
+    python -m benchmarks.stories_card benchmarks/results/stories.json
 
 ``prepare`` writes records that ``unison train`` reads; ``pack`` stores both models as levels of 8
 bits in the package; ``measure`` scores what lies there.
@@ -91,9 +92,15 @@ def measure(arguments):
     held = [document.text for document in division.valid]
     known = [document.text for document in division.train]
     judge = make_judge(arguments.judge, known)
+    student = unison.load(box.DEFAULT, "cpu")
     record = {
         "judge": judge.name,
         "samples": arguments.samples,
+        "parameters": sum(weight.numel() for weight in student.network.parameters()),
+        "steps": student.defaults.steps,
+        "training_tokens": sum(map(len, student.tokenizer.encode_batch(known))),
+        "compute": arguments.compute,
+        "limits": arguments.limits,
         "held_out_stories": len(held),
         "held_out": {name: likelihood(name, held, arguments) for name in box.NAMES},
         "reference": text_quality(judge, held, arguments.samples),
@@ -191,6 +198,8 @@ def main():
     part.add_argument("--judge", default="smollm2")
     part.add_argument("--samples", type=int, default=48)
     part.add_argument("--threads", type=int, default=2)
+    part.add_argument("--compute", required=True, help="what the training took, in a sentence")
+    part.add_argument("--limits", required=True, help="what a reader of its texts will notice")
     part.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     {"prepare": prepare, "pack": pack, "measure": measure}[arguments.part](arguments)

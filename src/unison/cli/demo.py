@@ -7,7 +7,7 @@ from unison.cli import distil, shared, train
 from unison.evaluate import figures
 from unison.evaluate.quality import judge_of
 from unison.recipes import Recipe
-from unison.recipes.demonstration import SWEEP, Shown, sweep, write
+from unison.recipes.demonstration import SWEEP, Shown, boxed, sweep, write
 from unison.recipes.run import Place, load
 
 
@@ -54,7 +54,8 @@ def run(arguments: list[str]) -> None:
 
         for shown in pair:
             scores[shown.name] = sweep(shown, judge, flags.samples, flags.seed, tick)
-    page = write(flags.out, pair, scores, recipe, judge)
+    beside = [boxed(flags.seed, flags.device)]
+    page = write(flags.out, pair, scores, recipe, judge, beside)
     if flags.json:
         shared.emit({"report": str(page), "results": str(flags.out / "results.json")})
     else:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unison import files
+from unison import box, files
 from unison.decode import Canvas, StepInfo
 from unison.evaluate import figures
 from unison.evaluate.judge import Judge
@@ -13,7 +13,7 @@ from unison.evaluate.report import ModelSamples, Picture, Report, Sample, Trace,
 from unison.generation import generate
 from unison.language_model import LanguageModel
 from unison.recipes.recipe import Recipe
-from unison.recipes.run import Finished
+from unison.recipes.run import Finished, load
 from unison.train import log
 from unison.types import Estimate
 
@@ -51,7 +51,7 @@ def sweep(shown: Shown, judge: Judge, num: int, seed: int, tick: Callable[[str],
     return scores
 
 
-def trace(shown: Shown, steps: int, seed: int) -> tuple[str, Trace]:
+def trace(model: LanguageModel, strategy: str, steps: int, seed: int) -> tuple[str, Trace]:
     """Write one text and keep every step of it."""
     frames: list[list[int]] = []
     changed: list[list[bool]] = []
@@ -60,8 +60,7 @@ def trace(shown: Shown, steps: int, seed: int) -> tuple[str, Trace]:
         frames.append(canvas.tokens[0].tolist())
         changed.append(info.changed[0].tolist())
 
-    model = shown.model
-    [sample] = generate(model, num=1, strategy=shown.strategy, steps=steps, seed=seed, on_step=keep)
+    [sample] = generate(model, num=1, strategy=strategy, steps=steps, seed=seed, on_step=keep)
     words = [[_word(model, token) for token in frame] for frame in frames]
     return sample.text, Trace(words, changed)
 
@@ -73,9 +72,23 @@ def _word(model: LanguageModel, token: int) -> str:
 
 
 def write(
-    folder: Path, pair: Sequence[Shown], scores: Mapping[str, Scores], recipe: Recipe, judge: Judge
+    folder: Path,
+    pair: Sequence[Shown],
+    scores: Mapping[str, Scores],
+    recipe: Recipe,
+    judge: Judge,
+    beside: Sequence[ModelSamples] = (),
 ) -> Path:
-    """Write figures, numbers and ``report.html``; return the path of the page."""
+    """Write figures, numbers and ``report.html``; return the path of the page.
+
+    Args:
+        folder: Where.
+        pair: The base and its student.
+        scores: Of both, by name and steps.
+        recipe: How they were made.
+        judge: Who scored.
+        beside: What other models wrote, shown after theirs.
+    """
     base, student = pair
     pictures = {
         "losses": (_losses(pair, dark=False), _losses(pair, dark=True)),
@@ -94,7 +107,10 @@ def write(
         pictures=[
             Picture(light, *_CAPTIONS[name], dark) for name, (light, dark) in pictures.items()
         ],
-        models=[_samples(shown, scores[shown.name], recipe.train.seed) for shown in pair],
+        models=[
+            *(_samples(shown, scores[shown.name], recipe.train.seed) for shown in pair),
+            *beside,
+        ],
         settings=_settings(recipe),
     )
     path = folder / "report.html"
@@ -120,11 +136,28 @@ _CAPTIONS = {
 def _samples(shown: Shown, scores: Scores, seed: int) -> ModelSamples:
     samples = []
     for steps in SWEEP:
-        text, steps_trace = trace(shown, steps, seed)
+        text, steps_trace = trace(shown.model, shown.strategy, steps, seed)
         samples.append(Sample(steps, text, scores[steps], steps_trace))
     nucleus = shown.model.defaults.top_p
     law = "the model's own law" if nucleus == 1 else f"a nucleus of {nucleus}"
     return ModelSamples(shown.name, samples, f"sampled with {shown.strategy}, {law}")
+
+
+def boxed(seed: int, device: str) -> ModelSamples:
+    """Return what the model that comes with unison writes, to be shown beside the fresh ones."""
+    model = load(box.DEFAULT, device)
+    strategy = model.defaults.strategy
+    samples = [
+        Sample(steps, text, {}, steps_trace)
+        for steps in SWEEP
+        for text, steps_trace in [trace(model, strategy, steps, seed)]
+    ]
+    size = sum(weight.numel() for weight in model.network.parameters())
+    note = (
+        f"comes with unison: {size:,} parameters, trained longer, on children's stories; without "
+        "scores, because the judge has read other text"
+    )
+    return ModelSamples(box.DEFAULT, samples, note)
 
 
 def _losses(pair: Sequence[Shown], *, dark: bool) -> bytes:
