@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench bench-all clean
 
 demo: $(VENV)/.demo
 	OMP_WAIT_POLICY=passive $(BIN)/unison demo --out runs/demo --resume  # spinning threads starve a busy machine
@@ -23,12 +23,18 @@ lint: $(VENV)/.lint
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+# Ratios into benchmarks/results, compared with the committed ones; fails where one became worse.
 bench: $(VENV)/.bench
-	$(BIN)/python -m benchmarks.nelbo
-	$(BIN)/python -m benchmarks.train_step
-	$(BIN)/python -m benchmarks.sampler_step
-	$(BIN)/python -m benchmarks.decoding loops
-	$(BIN)/python -m benchmarks.decoding overhead
+	$(BIN)/python -m benchmarks.suite --out benchmarks/results
+
+bench-all: $(VENV)/.bench runs/masked/config.json runs/uniform/config.json
+	$(BIN)/python -m benchmarks.suite --out benchmarks/results --all
+
+runs/masked/config.json: | $(VENV)/.bench
+	$(BIN)/python -m benchmarks.reference_model --out runs/masked --minutes 10
+
+runs/uniform/config.json: | runs/masked/config.json $(VENV)/.bench
+	$(BIN)/python -m benchmarks.reference_model --out runs/uniform --start runs/masked --minutes 5
 
 clean:
 	rm -rf $(VENV)

@@ -1,5 +1,7 @@
 """The best possible acceptance is that of the linear program; each rule's is its exact sum."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -125,6 +127,58 @@ def test_a_batch_is_as_good_as_each_of_its_rows():
         ]
         assert whole.shape == (2, 3)
         assert whole.flatten().tolist() == pytest.approx([float(x) for x in alone], abs=1e-10)
+
+
+def test_a_row_that_always_passes_does_not_change_its_neighbours():
+    other = [torch.tensor(law).double() for law in ([0.2, 0.3, 0.5], [0.7, 0.2, 0.1])]
+    p = torch.stack([other[0], other[1]])
+    q = torch.stack([other[1], other[1]])
+    alone = float(optimal_acceptance(*other, 2, replacement=False))
+    assert alone < 0.9
+    found = optimal_acceptance(p, q, 2, replacement=False).tolist()
+    assert found == pytest.approx([alone, 1.0], abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 4, 7])
+@pytest.mark.parametrize(("size", "sharp"), [(50, 1.0), (300, 2.0), (300, 6.0)])
+def test_without_replacement_it_is_the_least_cut_of_all_prefixes(size, sharp, k):
+    """Most prefixes are only bounded; none of them may be the least."""
+    for seed in range(4):
+        pair = oracle.random_pair(seed, size, sharp)
+        found = float(optimal_acceptance(*tensors(pair), k, replacement=False))
+        assert found == pytest.approx(oracle.cut_of_prefixes(*pair, k), abs=1e-11), seed
+
+
+def test_without_replacement_late_arrivals_count_where_a_drafter_is_almost_sure():
+    found = []
+    for seed in range(24):
+        p, q = oracle.random_pair(seed, 33, 8.0)
+        q = (np.sqrt(p) * q / np.dot(np.sqrt(p), q)).tolist()
+        want = oracle.cut_of_prefixes(p, q, 12)
+        assert float(optimal_acceptance(*tensors((p, q)), 12, replacement=False)) == pytest.approx(
+            want, abs=1e-9
+        ), seed
+        found.append(want)
+    assert sum(one < 0.99 for one in found) > 5  # of some the answer is not simply 1
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_what_a_token_adds_for_its_share_grows_with_the_set(k):
+    """Why prefixes are enough and bounds inside blocks hold: q-convexity, by enumeration."""
+    for seed in range(4):
+        _, q = oracle.random_pair(seed, 6, 2.0)
+        chance = {
+            held: sum(c for t, c in oracle.draws(q, k, False).items() if set(t) <= set(held))
+            for size in range(7)
+            for held in itertools.combinations(range(6), size)
+        }
+        for held, inside in chance.items():
+            if 0 < len(held) < 6:
+                without = [tuple(x for x in held if x != y) for y in held]
+                last = [(inside - chance[w]) / q[y] for y, w in zip(held, without, strict=True)]
+                others = [y for y in range(6) if y not in held]
+                first = [(chance[tuple(sorted((*held, y)))] - inside) / q[y] for y in others]
+                assert max(last) <= min(first) + 1e-12
 
 
 def test_random_drafts_of_a_large_vocabulary_give_the_exact_rate(monkeypatch):

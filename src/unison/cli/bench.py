@@ -21,7 +21,7 @@ from unison.bench.training import steps
 from unison.bench.training.rows import content as written
 from unison.bench.training.rows import section as steps_section
 from unison.bench.training.steps import Speed
-from unison.cli import shared
+from unison.cli import roofline, shared
 from unison.language_model import LanguageModel
 from unison.recipes.run import load
 from unison.suites import SUITES, TASKS, settings_of
@@ -38,7 +38,7 @@ class Flags:
     them: llada:steps=8|16|32.
 
     unison bench --list says what there is, --compare A B compares two folders problem by problem,
-    --training measures training instead.
+    --training measures training instead, --roofline every kind of work beside the machine's limits.
 
     Attributes:
         out: Folder of the results; must be new or empty unless --resume.
@@ -131,6 +131,8 @@ def run(arguments: list[str]) -> None:
         export(shared.parse(Export, "bench", arguments))
     elif "--training" in given:
         training([word for word in arguments if word != "--training"])
+    elif "--roofline" in given:
+        roofline.run([word for word in arguments if word != "--roofline"])
     else:
         measure(arguments)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from unison.cli import server_checks, shared
+from unison.cli import server_checks, shared, threads
 from unison.data.store import default_cache
 from unison.decode import STRATEGIES
 from unison.decode.presets import PRESETS
@@ -53,6 +53,10 @@ class Flags:
     environment variable UNISON_API_KEY), writes, streams and repeats itself.
 
     Attributes:
+        threads: Time one evaluation, of the model or of a small network, with one thread, two and
+            so on up to all cores, and on the cores of one memory node where there are several.
+            The best way is kept and used by generate, serve and train unless OMP_NUM_THREADS is
+            set.
         server: Address of a server to try out instead, such as http://127.0.0.1:8000.
         dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
         tokenizer: tokenizer.json, or its folder, where the model has none.
@@ -61,6 +65,7 @@ class Flags:
         json: Print one JSON document on stdout.
     """
 
+    threads: bool = False
     server: str | None = None
     dtype: str | None = None
     tokenizer: str | None = None
@@ -79,9 +84,12 @@ def run(arguments: list[str]) -> None:
         server_checks.run(flags.server, as_json=flags.json)
         return
     report: dict[str, Any] = {"environment": environment()}
+    model = None
     if name is not None:
         model = load(name, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
         report |= {"model": examine(model), "fits": fits(model)}
+    if flags.threads:
+        report["threads"] = threads.found(model)
     if flags.json:
         shared.emit(report)
         return

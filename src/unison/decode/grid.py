@@ -56,7 +56,10 @@ def _plateau(parts: Segments, step: int, rest: Time) -> Time:
 
 def per_row(t: float | Tensor, like: Tensor) -> Time:
     """Return t for each row of ``like``, float64."""
-    return torch.as_tensor(t, dtype=torch.float64, device=like.device).expand(like.shape[0])
+    if isinstance(t, torch.Tensor):
+        return t.to(like.device, torch.float64).expand(like.shape[0])
+    # Filled in there: a number that is sent to a device waits for all it has to do.
+    return torch.full((like.shape[0],), t, dtype=torch.float64, device=like.device)
 
 
 def survival(process: Absorbing | Uniform, t: float | Tensor, like: Tensor) -> Time:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,6 +22,20 @@ Narrow = Float[Tensor, "B G L E"]
 Past = Float[Tensor, "B G N E"]
 Angles = tuple[Float[Tensor, "*P E2"], Float[Tensor, "*P E2"]]
 AttentionMask = Bool[Tensor, "#B 1 L N"]
+
+
+@runtime_checkable
+class Attending(Protocol):
+    """A way to attend that knows by itself who may look at whom (``unison.models.flex``)."""
+
+    def __call__(
+        self, queries: Float[Tensor, "B H L E"], keys: Tensor, values: Tensor
+    ) -> Float[Tensor, "B H L E"]:
+        """Return what every query finds among the values."""
+        ...
+
+
+Seen = AttentionMask | Attending | None
 Map = Callable[[Tensor], Tensor]
 Parts = tuple[Tensor, ...]
 
@@ -72,12 +86,23 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
+def _composed(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return the same rotation in plain operations, which a compiler fuses by itself."""
+    half = cos.shape[-1]
+    cos, sin = cos.unsqueeze(-2).to(x.dtype), sin.unsqueeze(-2).to(x.dtype)
+    first, second, others = x.split([half, half, x.shape[-1] - 2 * half], dim=-1)
+    turned = (first * cos - second * sin, second * cos + first * sin, others)
+    return torch.cat(turned if others.shape[-1] else turned[:2], dim=-1)
+
+
 def rotate(x: Heads, angles: Angles) -> Heads:
     """Apply rotary position embedding, half-split layout (Su et al., 2021, arXiv:2104.09864).
 
     Where there are fewer angles than pairs, the leading entries of each head rotate among
     themselves and the others stay.
     """
+    if torch.compiler.is_compiling():
+        return _composed(x, *angles)
     return _Rotate.apply(x, *angles)  # pyright: ignore[reportReturnType]
 
 
@@ -144,7 +169,7 @@ class Attention(nn.Module):
         self,
         x: Hidden,
         angles: Angles | None,
-        mask: AttentionMask | None,
+        mask: Seen,
         memory: LayerMemory | None = None,
     ) -> Hidden:
         """Mix positions; ``mask`` is True where a query may look at a key."""
@@ -160,24 +185,26 @@ class Attention(nn.Module):
         heads = self._placed(qkv[:, :, :rotating], angles).transpose(1, 2)
         return heads[:, : self.heads], heads[:, self.heads :], qkv[:, :, rotating:].transpose(1, 2)
 
-    def attended(
-        self, queries: Split, keys: Past, values: Past, mask: AttentionMask | None
-    ) -> Hidden:
+    def attended(self, queries: Split, keys: Past, values: Past, mask: Seen) -> Hidden:
         """Return what every query finds among the values, before the output projection."""
         width = queries.dtype
         if _slow_backward(queries):
             queries, keys, values = queries.float(), keys.float(), values.float()
         with torch.autocast(queries.device.type, enabled=False):  # casts nothing that was chosen
-            found = F.scaled_dot_product_attention(
-                queries,
-                keys,
-                values,
-                attn_mask=mask,
-                is_causal=self.causal and mask is None,
-                enable_gqa=self.kv_heads != self.heads,
-            )
-        found = found.to(width)
-        return found.transpose(1, 2).flatten(2)
+            found = self._found(queries, keys, values, mask)
+        return found.to(width).transpose(1, 2).flatten(2)
+
+    def _found(self, queries: Split, keys: Past, values: Past, mask: Seen) -> Split:
+        if mask is not None and not isinstance(mask, Tensor):
+            return mask(queries, keys, values)
+        return F.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=self.causal and mask is None,
+            enable_gqa=self.kv_heads != self.heads,
+        )
 
     def _placed(self, heads: Heads, angles: Angles | None) -> Heads:
         """Return queries and keys, normalised and rotated where the model does so."""
@@ -251,7 +278,7 @@ class Block(nn.Module):
         h: Hidden,
         cond: Cond | None,
         angles: Angles | None,
-        mask: AttentionMask | None,
+        mask: Seen,
         memory: LayerMemory | None = None,
     ) -> Hidden:
         """Return the residual stream after this block."""

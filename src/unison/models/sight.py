@@ -1,5 +1,7 @@
 """Who sees whom, who is computed and who is read? A view turned into tensors."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -51,6 +53,33 @@ def _seen(config: TransformerConfig, place: Tensor, view: View) -> Tensor | None
     rank = place // (config.block_length or 1)
     asking = rank if view.compute is None else at(rank, view.compute)
     return asking[..., :, None] >= rank[..., None, :]
+
+
+def rule(
+    config: TransformerConfig, place: Tensor, valid: Mask | None, view: View
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return ``mask`` as a function of single positions: may, in a row, a query look at a key?
+
+    Kernels that never hold the whole mask ask it position by position. Row, query and key are
+    numbers of any shapes that broadcast. The same law as ``mask`` of a view that computes all.
+    """
+
+    def seen(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        if view.mask is not None:
+            return view.mask[row, query, key]
+        if config.attention == "bidirectional":
+            return (query >= 0) & (key >= 0)
+        length = config.block_length or 1
+        if place.ndim == 1:
+            return place[query] // length >= place[key] // length
+        return place[row, query] // length >= place[row, key] // length
+
+    def known(row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        if valid is None:
+            return seen(row, query, key)
+        return (valid[row, key] & seen(row, query, key)) | (query == key)
+
+    return known
 
 
 def memory(view: View, layer: int, length: int) -> LayerMemory | None:

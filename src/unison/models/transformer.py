@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from unison.models import layers, sight
 from unison.models.config import TransformerConfig
-from unison.models.layers import Hidden
+from unison.models.layers import Cond, Hidden
 from unison.models.view import View
 from unison.types import Logits, Mask, SoftTokens, Time, Tokens
 
@@ -23,9 +23,14 @@ class Transformer(nn.Module):
 
     Every modulation and the head, unless tied, start at zero: the first prediction is then
     exactly uniform.
+
+    Attributes:
+        remembers: Whether part of a canvas may come from a memory.
+        masks: Who may look at whom, as attention takes it; ``flex.mask`` for blocks of a GPU.
     """
 
     remembers = True
+    masks = staticmethod(sight.mask)
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -122,6 +127,18 @@ class Transformer(nn.Module):
                 without a memory.
         """
         view = View() if view is None else view
+        length = inputs.weights.shape[1] if isinstance(inputs, SoftTokens) else inputs.shape[1]
+        return self.read(*self.stream(inputs, sigma, valid, earlier, view), length, view)
+
+    def stream(
+        self,
+        inputs: Tokens | SoftTokens,
+        sigma: Time,
+        valid: Mask | None,
+        earlier: Float[Tensor, "B K V"] | Tokens | None,
+        view: View,
+    ) -> tuple[Hidden, Cond | None]:
+        """Return the residual stream after the last block, and the noise level embedded."""
         h = self._embed(inputs)
         length = h.shape[1]
         place = torch.arange(length, device=h.device) if view.positions is None else view.positions
@@ -129,13 +146,17 @@ class Transformer(nn.Module):
             h = h + self.placed(place)
         if self.earlier is not None and earlier is not None:
             h = h + self.told(earlier, h, view.known)
-        mask = sight.mask(self.config, place, valid, view)
+        mask = self.masks(self.config, place, valid, view)
         if view.compute is not None:
             h, place = sight.at(h, view.compute), sight.at(place, view.compute)
         cond = None if self.time is None else self.time(self.level(sigma))
         angles = layers.angles(place, self.config) if self.places is None else None
         for layer, block in enumerate(self.blocks):
             h = block(h, cond, angles, mask, sight.memory(view, layer, length))
+        return h, cond
+
+    def read(self, h: Hidden, cond: Cond | None, length: int, view: View) -> Float[Tensor, "B F D"]:
+        """Return what the output layer reads, of a stream over a canvas of so many positions."""
         h = self.norm(sight.outputs(h, length, self.config.shifted, view))
         if self.modulation is not None and cond is not None:
             h = layers.modulate(h, *layers.steady(self.modulation, cond).chunk(2, dim=-1))

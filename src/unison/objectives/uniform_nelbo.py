@@ -8,7 +8,7 @@ With xbar_j = K a x_j + 1 - a for the belief x at noise level a, current token i
 (Sahoo et al., 2025, arXiv:2506.10892, Eq. 17, with the sign that makes it a positive loss), where
 A, B, C and xbar_i* depend on the noise level and on whether i = m. Only the sums over j need the
 logits; they run over slabs of rows that stay in cache, so nothing of size [rows, K] exists but
-the logits and their gradient.
+the logits and their gradient. On a GPU they are one Triton program each way (``kernels``).
 """
 
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unison.objectives.batch import Batch, noised, time_of
+from unison.prob import kernels
 from unison.prob.rng import Key
 from unison.process import Uniform
 from unison.types import Network, SoftTokens, Time, Tokens
@@ -43,6 +44,18 @@ class _Sums(NamedTuple):
 
     log_total: Rows  # log sum_j exp(logit_j)
     log_xbar: Rows  # sum_j log(xbar_j / (1 - a))
+    pull: Rows | None = None  # sum_j (1 - a) p_j / xbar_j, where the pass had it at hand
+
+
+class _Slope(NamedTuple):
+    """What the gradient of a row is made of beside its logits, float64."""
+
+    log_total: Rows
+    ratio: Rows
+    spread: Rows  # A / (1 - a)
+    at_noisy: Rows  # what the logit of the noisy token gets
+    at_clean: Rows  # what that of the clean token gets
+    outer: Rows  # what all is multiplied by
 
 
 def uniform_nelbo(
@@ -126,6 +139,10 @@ def _slabs(logits: Tensor) -> range:
 
 
 def _sums(logits: Tensor, ratio: Tensor) -> _Sums:
+    if kernels.fits(logits):
+        from unison.objectives.kernels import uniform_nelbo as program  # needs Triton
+
+        return _Sums(*program.sums(logits, ratio))
     log_total = torch.empty_like(ratio)
     log_xbar = torch.empty_like(ratio)
     working = _working(logits)
@@ -150,7 +167,7 @@ class _UniformNelbo(torch.autograd.Function):
         size = logits.shape[-1]
         level = _level(clean, noisy, alpha, dalpha, size)
         sums = _sums(logits, level.ratio)
-        ctx.save_for_backward(logits, clean, noisy, alpha, dalpha, sums.log_total)
+        ctx.save_for_backward(logits, clean, noisy, alpha, dalpha, sums.log_total, sums.pull)
         log_i, log_m = (
             torch.log1p(level.ratio * (_picked(logits, ids) - sums.log_total).exp())
             for ids in (noisy, clean)
@@ -165,30 +182,45 @@ class _UniformNelbo(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
-        logits, clean, noisy, alpha, dalpha, log_total = ctx.saved_tensors
+        logits, clean, noisy, alpha, dalpha, log_total, pull = ctx.saved_tensors
         size = logits.shape[-1]
         level = _level(clean, noisy, alpha, dalpha, size)
-        outer = grads[0].double() * dalpha.double()
         rest = 1 - alpha.double()
         p_i, p_m = ((_picked(logits, ids) - log_total).exp() for ids in (noisy, clean))
         xbar_i, xbar_m = rest * (1 + level.ratio * p_i), rest * (1 + level.ratio * p_m)
-        at_i = p_i * (size / xbar_i - level.spread * size - level.towards) / xbar_i
-        at_m = p_m * level.towards / xbar_m
-        grad = torch.empty_like(logits)
-        working = _working(logits)
-        slabs = _slabs(logits)
-        for first in slabs:
-            rows = slice(first, first + slabs.step)
-            p = (logits[rows].to(working) - log_total[rows, None].to(working)).exp_()
-            ratio = level.ratio[rows, None].to(working)
-            pull = p / (ratio * p).add_(1)  # (1 - a) p_j / xbar_j
-            pull *= (level.spread[rows] / rest[rows])[:, None].to(working)
-            inner = pull.sum(-1, dtype=torch.float64) + at_i[rows] + at_m[rows]
-            pull.addcmul_(p, inner[:, None].to(working), value=-1)
-            pull.scatter_add_(1, noisy[rows, None], at_i[rows, None].to(working))
-            pull.scatter_add_(1, clean[rows, None], at_m[rows, None].to(working))
-            grad[rows] = pull.mul_(outer[rows, None].to(working))  # rounded once, if at all
+        slope = _Slope(
+            log_total,
+            level.ratio,
+            level.spread / rest,
+            p_i * (size / xbar_i - level.spread * size - level.towards) / xbar_i,
+            p_m * level.towards / xbar_m,
+            grads[0].double() * dalpha.double(),
+        )
+        if pull is None:
+            return _gradient(logits, noisy, clean, slope), None, None, None, None
+        from unison.objectives.kernels import uniform_nelbo as program  # needs Triton
+
+        inner = slope.spread * pull + slope.at_noisy + slope.at_clean
+        grad = program.gradient(logits, noisy, clean, program.Slope(*slope, inner))
         return grad, None, None, None, None
+
+
+def _gradient(logits: Tensor, noisy: Tensor, clean: Tensor, slope: _Slope) -> Tensor:
+    grad = torch.empty_like(logits)
+    working = _working(logits)
+    slabs = _slabs(logits)
+    for first in slabs:
+        rows = slice(first, first + slabs.step)
+        log_total, ratio, spread, at_i, at_m, outer = (part[rows] for part in slope)
+        p = (logits[rows].to(working) - log_total[:, None].to(working)).exp_()
+        pull = p / (ratio[:, None].to(working) * p).add_(1)  # (1 - a) p_j / xbar_j
+        pull *= spread[:, None].to(working)
+        inner = pull.sum(-1, dtype=torch.float64) + at_i + at_m
+        pull.addcmul_(p, inner[:, None].to(working), value=-1)
+        pull.scatter_add_(1, noisy[rows, None], at_i[:, None].to(working))
+        pull.scatter_add_(1, clean[rows, None], at_m[:, None].to(working))
+        grad[rows] = pull.mul_(outer[:, None].to(working))  # rounded once, if at all
+    return grad
 
 
 def _picked(logits: Tensor, ids: Tensor) -> Tensor:

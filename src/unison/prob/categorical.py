@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unison.prob import kernels, truncation
 from unison.prob.tiles import tiled
 
 _BLOCK = 64  # tokens summed together by the first stage
@@ -15,13 +16,42 @@ def sample(logp: Float[Tensor, "*N V"], u: Float[Tensor, "*N"]) -> Int[Tensor, "
     Float32 Gumbel noise cannot exceed 16.7, which truncates the tail and acts as a hidden
     temperature (Zheng et al., 2024, arXiv:2409.02908). Here the weights carry the precision of
     ``logp`` and everything after them (sums, uniform, comparison) is float64. Two stages draw
-    the block first and the token within it second, from the same uniform.
+    the block first and the token within it second, from the same uniform. On a GPU one program
+    does all of it (``kernels/draw.py``).
 
     Args:
         logp: Log-weights; need not be normalised. ``-inf`` is never drawn.
         u: Uniforms on (0, 1), float64, one per draw.
     """
+    if kernels.fits(logp):
+        from unison.prob.kernels.draw import draw  # needs Triton
+
+        return draw(logp, u)
     return tiled(_inverse, logp, u)
+
+
+def sample_tempered(
+    logits: Float[Tensor, "*N V"],
+    u: Float[Tensor, "*N"],
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+) -> Int[Tensor, "*N"]:
+    """Draw from logits at a temperature and from a nucleus, as ``sample`` does from what is left.
+
+    On a GPU one program tempers, truncates and draws, and no law is written to memory.
+
+    Args:
+        logits: Need not be normalised.
+        u: Uniforms on (0, 1), float64, one per draw.
+        temperature: 0 for the first of the likeliest.
+        top_p: Mass of the nucleus, in (0, 1].
+    """
+    if kernels.fits(logits):
+        from unison.prob.kernels.draw import draw  # needs Triton
+
+        return draw(logits, u, temperature, top_p)
+    logp = truncation.temper(logits.float().log_softmax(-1), temperature)
+    return sample(truncation.top_p(logp, top_p), u)
 
 
 def _inverse(logp: Float[Tensor, "*N V"], u: Float[Tensor, "*N"]) -> Int[Tensor, "*N"]:
@@ -45,9 +75,13 @@ def sample_where(
 ) -> Int[Tensor, "*N"]:
     """Draw only where ``wanted``; other entries are 0. Equal, draw for draw, to ``sample``.
 
-    On a CPU the unwanted rows cost nothing; on a GPU compacting would need a host sync, so the
-    whole tensor is drawn there.
+    On a CPU the unwanted rows cost nothing, nor do they in a program of a GPU; without one
+    compacting would need a host sync there, so the whole tensor is drawn.
     """
+    if kernels.fits(logp):
+        from unison.prob.kernels.draw import draw  # needs Triton
+
+        return draw(logp, u, wanted=wanted)
     if logp.device.type != "cpu":
         return sample(logp, u).where(wanted, 0)
     drawn = torch.zeros_like(wanted, dtype=torch.int64)

@@ -5,8 +5,9 @@ size or on how many draws another feature made, so results are batch-invariant a
 The hash is Philox4x32-10 (Salmon et al., 2011, doi:10.1145/2063384.2063405).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -58,8 +59,17 @@ def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
         counter: Four words, broadcastable against each other and the key.
         key: Two words.
     """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
+    words = (*counter, *key)
+    if torch.compiler.is_compiling() or any(word.device.type != "cpu" for word in words):
+        return _rounds(words)
+    with np.errstate(over="ignore"):  # numpy's calls cost a quarter of torch's; products wrap
+        mixed = _rounds(tuple(word.numpy() for word in words))
+    return tuple(torch.from_numpy(np.asarray(word)) for word in mixed)  # pyright: ignore
+
+
+def _rounds(words: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
+    """Return four words mixed ten times with a key of two; tensors or arrays of int64."""
+    c0, c1, c2, c3, k0, k1 = words
     for _ in range(10):
         high = c0 * _MULTIPLIERS[0]
         low = c2 * _MULTIPLIERS[1]
@@ -106,7 +116,7 @@ def uniform_step(
 def _pair(key: Key, site: int, pair: Tensor) -> tuple[Tensor, Tensor]:
     """Return the uniforms of positions 2 ``pair`` and 2 ``pair`` + 1."""
     device = key.seed.device
-    step = torch.tensor(key.step, device=device) if key.steps is None else key.steps[:, None]
+    step = _filled(key.step, device) if key.steps is None else key.steps[:, None]
     return _words(key.seed, step, site, pair)
 
 
@@ -116,7 +126,7 @@ def _words(seed: Tensor, step: Tensor, site: int, pair: Tensor) -> tuple[Tensor,
     words = philox(
         (
             pair,
-            torch.tensor(site & _LOW, device=seed.device),
+            _filled(site & _LOW, seed.device),
             step & _LOW,
             (step >> 32) & _LOW,
         ),
@@ -124,6 +134,11 @@ def _words(seed: Tensor, step: Tensor, site: int, pair: Tensor) -> tuple[Tensor,
     )
     even, odd = words[0] << 21 ^ words[1] >> 11, words[2] << 21 ^ words[3] >> 11
     return _unit(even), _unit(odd)
+
+
+def _filled(number: int, device: torch.device) -> Tensor:
+    """Return a number where the device itself writes it: to send one would wait for the device."""
+    return torch.full((), number, dtype=torch.int64, device=device)
 
 
 def _few_words(seed: Tensor, step: Tensor, site: int, pair: Tensor) -> tuple[Tensor, Tensor]:

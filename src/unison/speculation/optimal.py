@@ -7,28 +7,21 @@ dual of optimal transport). For independent drafts, and for drafts without repla
 among those that hold the tokens of smallest p / q, so that one sort finds it.
 """
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import pad
 
 from unison.prob import categorical, rng
 from unison.prob.rng import Key
+from unison.speculation import distinct
 from unison.speculation.verifiers.kseq import smallest_rho
 
 Chances = Float[Tensor, "*N V"]
 Others = Float[Tensor, "*M W"]
 Rates = Float[Tensor, "*N"]
 
-# Quadrature in s = log t by the trapezoidal rule. The integrand is analytic where |Im s| < pi / 2,
-# so its error falls as exp(-pi^2 / step): 1e-13. Cutting it off below costs t^(k + 1) at most.
-_STEP = 1 / 3
-_FIRST = math.log(1e-4)
-_SURE = 40.0  # what happens but for exp(-40) is taken to happen; exp of so much does not overflow
-_SMALLEST = 1e-17  # share of q left out of a set; less than the rounding of its sum
 _MOST = 12  # drafts without replacement: beyond, products of weights may overflow
 _EXACTLY = 4096  # ways of drawing that are summed over
 _DRAWN = 256  # of more ways than that
@@ -59,11 +52,14 @@ def optimal_acceptance(
         return _greedy(p, q, k)
     if not replacement and k > _MOST:
         raise ValueError(f"k must be at most {_MOST} without replacement, got {k}.")
+    if not replacement and k > 1:
+        size = q.shape[-1]
+        cut = distinct.least_cut(p.reshape(-1, size), q.reshape(-1, size), k).view(q.shape[:-1])
+        return (1 + cut).clamp(0, 1)
     ratio = torch.where(q > 0, p / q.clamp(min=torch.finfo(q.dtype).tiny), torch.inf)
     order = ratio.argsort(-1)
-    inside, q = p.gather(-1, order).cumsum(-1), q.gather(-1, order)
-    drafts = q.cumsum(-1).clamp(max=1) ** k if replacement or k == 1 else _all_inside(q, k)
-    return (1 + (inside - drafts).amin(-1).clamp(max=0)).clamp(0, 1)
+    inside, drafts = p.gather(-1, order).cumsum(-1), q.gather(-1, order).cumsum(-1).clamp(max=1)
+    return (1 + (inside - drafts**k).amin(-1).clamp(max=0)).clamp(0, 1)
 
 
 def acceptance(rule: str, p: Chances, q: Others, k: int) -> Rates:
@@ -108,39 +104,6 @@ def _checked(p: Chances, q: Others, k: int) -> tuple[Chances, Chances]:
 
 def _normalised(law: Chances) -> Chances:
     return law / law.sum(-1, keepdim=True).clamp(min=torch.finfo(law.dtype).tiny)
-
-
-def _all_inside(q: Chances, k: int) -> Chances:
-    """Return, for each set of first tokens, the chance that k drafts without replacement are in it.
-
-    In a race where token y arrives at rate q_y, they are when k tokens inside arrive before the
-    first outside: with l = q(outside), the integral of l exp(-l t) P(at least k inside by t) dt.
-    Fewer than k by t have the chance exp(-q(inside) t) (e_0 + ... + e_{k-1}), where e_m is the
-    elementary symmetric polynomial of the exp(q_y t) - 1: sums over prefixes, m times over.
-    """
-    outside = pad(q.flip(-1).cumsum(-1).flip(-1)[..., 1:], (0, 1))
-    least = outside[outside > 0]
-    smallest = max(float(least.min()), _SMALLEST) if len(least) else 1.0
-    steps = math.ceil((math.log(_SURE / smallest) - _FIRST) / _STEP) + 1
-    inside = torch.zeros_like(q)
-    for number in range(steps):
-        t = math.exp(_FIRST + number * _STEP)
-        rate = outside * t
-        inside += rate * torch.exp(-rate) * (1 - _fewer(q, k, t))
-    return torch.where(outside > 0, inside * _STEP, 1.0)
-
-
-def _fewer(q: Chances, k: int, t: float) -> Chances:
-    """Return, for each set of first tokens, the chance that fewer than k of it have arrived."""
-    x = (q * t).clamp(max=_SURE)
-    weight = torch.expm1(x)
-    polynomial = weight.cumsum(-1)
-    total = 1 + polynomial
-    for _ in range(2, k):
-        before = pad(polynomial[..., :-1], (1, 0))
-        polynomial = (weight * before).cumsum(-1)
-        total = total + polynomial
-    return (total * torch.exp(-x.cumsum(-1))).clamp(max=1)
 
 
 def _token(p: Chances, q: Chances, k: int) -> Rates:

@@ -104,6 +104,10 @@ class Train:
         seed: Names every random number of the run.
         scale: How it is spread over ranks, where torchrun starts several.
         privacy: Whether rows are hidden, and how well (extra ``privacy``).
+        shared: Numbers that are learnt for each weight of a matrix, in (0, 1]: fewer than 1 are
+            shared at random, from the first step on. ``None`` for every weight its own.
+        compile: Evaluate the network as one compiled graph: ``on``, ``off``, or ``auto`` for on a
+            GPU and in long bfloat16 runs on a CPU. Losses differ from ``off`` by rounding.
     """
 
     model: TransformerConfig = field(default_factory=lambda: PRESETS["tiny"])
@@ -126,6 +130,8 @@ class Train:
     seed: int = 0
     scale: Scale = field(default_factory=Scale)
     privacy: Privacy = field(default_factory=Privacy)
+    shared: float | None = None
+    compile: Literal["off", "on", "auto"] = "off"
 
     def __post_init__(self) -> None:
         positive = ("steps", "batch_size", "eval_every", "eval_blocks", "save_every", "keep",
@@ -146,6 +152,7 @@ class Train:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"unknown schedule {self.schedule!r}; known: {', '.join(SCHEDULES)}.")
         _check_needs(self.objective, self.model)
+        _check_shared(self)
 
 
 def objective_of(name: str) -> Objective:
@@ -174,6 +181,26 @@ def fitted(model: TransformerConfig, objective: Objective) -> TransformerConfig:
         scalar=needs.scalar,
         self_conditioning=needs.self_conditioning[0],
     )
+
+
+def _check_shared(config: Train) -> None:
+    """Refuse what a network whose weights share cannot be trained with."""
+    if config.shared is None:
+        return
+    if not 0 < config.shared <= 1:
+        raise ValueError(f"shared must be in (0, 1], got {config.shared}; leave it out for none.")
+    if config.model.mixture is not None:
+        raise ValueError("weights of a mixture of experts cannot share; leave shared out.")
+    if config.optimizer.name == "muon":
+        raise ValueError(
+            "Muon moves matrices, and weights that share lie in a row; use optimizer.name adamw."
+        )
+    if config.privacy.on or config.scale.plan not in ("auto", "dp"):
+        raise ValueError(
+            "shared goes with one process or copies of the whole network (scale.plan=dp), and "
+            f"without privacy; got scale.plan={config.scale.plan!r} and privacy "
+            f"{'on' if config.privacy.on else 'off'}."
+        )
 
 
 def _check_needs(objective: Objective, model: TransformerConfig) -> None:

@@ -132,7 +132,9 @@ def _compare(folder: Path, verb: str, config: Any, sources: list[str]) -> None:
     new = manifest(verb, config, sources)
     if old.get("verb") != verb:
         raise TrainError(f"{folder} holds a {old.get('verb')} run; it cannot resume as {verb}.")
-    before, after = dict(old["config"]), dict(new["config"])
+    fields = dataclasses.fields(config)  # a setting newer than the run was what it is by itself
+    unsaid = {f.name: plain(f.default) for f in fields if f.default is not dataclasses.MISSING}
+    before, after = {**unsaid, **old["config"]}, dict(new["config"])
     changed = [
         name
         for name in sorted({*before} | {*after})

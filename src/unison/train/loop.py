@@ -14,6 +14,7 @@ from unison.scale.placing import Placed, alone
 from unison.scale.spikes import Guard, Rule
 from unison.train import optim
 from unison.train.checkpoint import Parts
+from unison.train.compiling import learning
 from unison.train.config import Train, TrainError
 from unison.train.ema import Average
 from unison.train.keeping import Keeping, State
@@ -198,7 +199,8 @@ def _ready(config: Train, prepared: Prepared, placed: Placed) -> tuple[Learner, 
     average, optimizers = Average(placed.own, config.ema), optim.make(placed.own, config.optimizer)
     peers = peers_of(placed)
     parts = Parts(placed.own, average, optimizers, prepared.frozen, peers)
-    return Learner(network, prepared.process, prepared.objective, optimizers, placed, peers), parts
+    seen = learning(config, prepared, placed)
+    return Learner(seen, prepared.process, prepared.objective, optimizers, placed, peers), parts
 
 
 def _read(config: Train, prepared: Prepared, placed: Placed, step: int) -> Rows:

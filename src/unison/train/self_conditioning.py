@@ -5,7 +5,7 @@ Self-conditioning (Chen et al., 2022, arXiv:2208.04202, section 3).
 
 import torch
 
-from unison.models import Transformer
+from unison.models import Network as Answering
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.types import Logits, Mask, Network, SoftTokens, Time, Tokens
@@ -13,7 +13,7 @@ from unison.types import Logits, Mask, Network, SoftTokens, Time, Tokens
 _SITE = 64  # beyond the sites of objectives and distillations
 
 
-def self_conditioned(network: Transformer, key: Key) -> Network:
+def self_conditioned(network: Answering, key: Key) -> Network:
     """Return a network that answers twice; the second time half of its rows see the first answer.
 
     No gradient flows through the first answer.

@@ -14,7 +14,7 @@ from torch import nn
 
 from unison.data import BlockStream, Rows, Tokenizer
 from unison.data import prepare as prepare_corpus
-from unison.models import Transformer, TransformerConfig
+from unison.models import Transformer, TransformerConfig, sharing
 from unison.objectives import Loss
 from unison.process import PROCESSES, Holes, Process, Sequential, Uniform, make_schedule
 from unison.process.absorbing import Absorbing
@@ -156,7 +156,10 @@ def build(
     process = make_process(config.objective.process, vocab_size, config.schedule, holes)
     shape = sized(config.model, process)
     torch.manual_seed(config.seed)
-    return process, Transformer(shape).to(device)
+    network = Transformer(shape)
+    if config.shared is not None:
+        network = sharing.shared(network, config.shared, config.seed)
+    return process, network.to(device)
 
 
 def sized(shape: TransformerConfig, process: Process) -> TransformerConfig:

@@ -114,7 +114,7 @@ def _accumulated(
         return placed.made["pp"].accumulated(
             rows,
             config.micro_batch,
-            lambda network, some: _nats(
+            lambda network, some: nats(
                 learner._replace(network=network),
                 config,
                 _rows(batch, some),
@@ -129,13 +129,13 @@ def _accumulated(
         torch.manual_seed(dropout_seed(config.seed, key.step, first + micro.start))
         streams = Key(key.seed[micro], key.step)
         with placed.part(_rows(batch, micro), streams) as (mine, own):
-            nats = _nats(learner, config, mine, own)
-            (nats.total if counts else 0 * nats.total).backward()
-        sums.add(nats if counts else Nats(0 * nats.total, 0 * nats.count))
+            loss = nats(learner, config, mine, own)
+            (loss.total if counts else 0 * loss.total).backward()
+        sums.add(loss if counts else Nats(0 * loss.total, 0 * loss.count))
     return sums.total()
 
 
-def _nats(learner: Learner, config: Train, batch: Batch, key: Key) -> Nats:
+def nats(learner: Learner, config: Train, batch: Batch, key: Key) -> Nats:
     """Return the loss of some rows, in the precision of the run."""
     device = batch.tokens.device
     network, streams = learner.network, key._replace(seed=key.seed.to(device))

@@ -176,7 +176,7 @@ class Counting(TorchDispatchMode):
         part = self._part()
         self.tally.alive(_tensors([*args, *kwargs.values()]), _tensors(result))
         self.tally.bytes[part] += _traffic(func, args, kwargs, result)
-        call = _call(func, args)
+        call = call_of(func, args)
         if call is not None:
             self.tally.calls.setdefault(part, Counter())[call] += 1
         return result
@@ -245,7 +245,7 @@ def _operand(tensor: Tensor) -> Operand:
     return Operand(tuple(tensor.shape), tensor.stride(), tensor.dtype)
 
 
-def _call(func: Any, args: tuple[Any, ...]) -> Product | Attention | None:
+def call_of(func: Any, args: tuple[Any, ...]) -> Product | Attention | None:
     """Return the matrix product an operation is, if it is one."""
     name = func.overloadpacket.__name__
     if name in _PRODUCTS:
@@ -293,7 +293,13 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(item)
 
 
-_PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1), "baddbmm": (1, 2)}  # operands' places
+_PRODUCTS = {  # operands' places
+    "mm": (0, 1),
+    "addmm": (1, 2),
+    "bmm": (0, 1),
+    "baddbmm": (1, 2),
+    "_int_mm": (0, 1),
+}
 _ATTENTION = {
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_flash_attention",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from unison.decode.api import SITE_TARGET, Canvas, StepInfo
 from unison.decode.jointly import weighed
+from unison.decode.stop.ends import is_end
 from unison.prob import categorical, rng
 from unison.prob.rng import Key
 from unison.process import Sequential
@@ -75,10 +76,9 @@ class LeftToRight:
         """Return which rows are done because their text is."""
         if not self.stop_at_end:
             return torch.zeros_like(token, dtype=torch.bool)
-        ends = torch.tensor(self.eos_ids, device=token.device, dtype=token.dtype)
         given = canvas.given if canvas.valid is None else canvas.given & canvas.valid
         follows = given & (torch.arange(given.shape[1], device=token.device) > position)
-        return torch.isin(token, ends) & ~follows.any(1)
+        return is_end(token, self.eos_ids) & ~follows.any(1)
 
 
 def _at(position: Tensor, like: Tensor) -> Tensor:

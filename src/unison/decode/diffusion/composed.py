@@ -32,6 +32,7 @@ from unison.decode.sight import (
 )
 from unison.decode.situation import Look, Memory, Situation, joined, looked_back, situated
 from unison.decode.stop import Committed
+from unison.decode.stop.ends import is_end
 from unison.decode.temper import Temper
 from unison.prob.rng import Key
 from unison.process import Absorbing, Uniform
@@ -266,9 +267,7 @@ class Composed:
         return chosen | (sight.open & (sight.left <= 1)[:, None])
 
     def _discount(self, sight: Sight, score: Score) -> Float[Tensor, "B F"]:
-        ends = torch.isin(
-            sight.candidate, torch.tensor(self.eos_ids, device=sight.candidate.device)
-        )
+        ends = is_end(sight.candidate, self.eos_ids)
         if self.discounted_by == "steps":
             share = sight.block_step / (sight.left + sight.block_step - 1).clamp(min=1)
         else:

@@ -122,5 +122,5 @@ def _drawn(belief: Belief, key: Key, positions: Int[Tensor, "B F"]) -> Int[Tenso
 
 def _everything(xt: Int[Tensor, "B L"]) -> Int[Tensor, "B 2"]:
     """Return the whole canvas as every row's active block."""
-    ends = torch.tensor([0, xt.shape[1]], device=xt.device)
+    ends = torch.arange(2, device=xt.device) * xt.shape[1]
     return ends.expand(len(xt), -1)

@@ -11,6 +11,7 @@ from torch import Tensor
 from unison.decode import blocks, grid
 from unison.decode.api import SITE_JUMP, Canvas, StepInfo
 from unison.decode.jointly import likeliest, weighed
+from unison.decode.stop.ends import is_end
 from unison.prob import rng
 from unison.prob.rng import Key
 from unison.process import Absorbing
@@ -127,7 +128,7 @@ class Guided:
         """Return the tokens with every hole filled in rows where the end was written."""
         if not self.eos_ids:
             return tokens
-        ends = wrote & torch.isin(tokens, torch.tensor(self.eos_ids, device=tokens.device))
+        ends = wrote & is_end(tokens, self.eos_ids)
         # The first end counts: drafts accepted beyond it are overwritten as well.
         place = ends.long().argmax(1, keepdim=True)
         end = tokens.gather(1, place)

@@ -9,7 +9,10 @@ from unison.decode.sight import Verdict
 
 def is_end(tokens: Int[Tensor, "*N"], eos_ids: tuple[int, ...]) -> Bool[Tensor, "*N"]:
     """Return True at tokens that end the text."""
-    return torch.isin(tokens, torch.tensor(eos_ids, dtype=tokens.dtype, device=tokens.device))
+    ends = torch.zeros_like(tokens, dtype=torch.bool)
+    for end in eos_ids:  # one by one: a list of them would be sent to the device, and wait for it
+        ends = ends | (tokens == end)
+    return ends
 
 
 def first(where: Bool[Tensor, "B L"]) -> Int[Tensor, " B"]:

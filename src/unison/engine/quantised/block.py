@@ -3,7 +3,6 @@
 import array
 import functools
 import importlib
-import importlib.util
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -172,9 +171,8 @@ def _lean(h: Hidden, memory: LayerMemory) -> bool:
     )
 
 
-@functools.cache
 def _able() -> bool:
-    return kernel.available() and importlib.util.find_spec("numba") is not None
+    return kernel.able()
 
 
 @functools.cache

@@ -1,8 +1,9 @@
-"""Which few values may a weight take? Groups of 32 on grids of 4 or 8 bits.
+"""Which few values may a weight take? Groups on grids of 4 or 8 bits.
 
-Along each row, 32 weights share a scale d and, with 4 bits, a minimum m, all of half precision:
-w = d q + m with q in 0 ... 15, or w = d q with q in -128 ... 127. These are the values of the GGUF
-types Q4_1 and Q8_0; d q is exact in float32, so adding m rounds once.
+Along each row, 32 weights or a multiple of that share a scale d and, with 4 bits, a minimum m, all
+of half precision: w = d q + m with q in 0 ... 15, or w = d q with q in -128 ... 127. In groups of
+32 these are the values of the GGUF types Q4_1 and Q8_0; d q is exact in float32, so adding m
+rounds once.
 """
 
 import functools
@@ -17,13 +18,14 @@ Bits = Literal[4, 8]
 GROUP = 32
 
 _ROWS = 2048  # searched at a time: the workings of a whole embedding table would not fit
+_CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)  # of the range of a group
 _PROBE = 256  # groups that are tried on every grid before all are
 
-Groups = Float[Tensor, "G 32"]
+Groups = Float[Tensor, "G W"]
 
 
 class Grid(NamedTuple):
-    """Weights [N, K] as groups of 32 along K.
+    """Weights [N, K] as groups of W = 32 times ``span`` along K.
 
     Attributes:
         scale: d, half precision.
@@ -34,8 +36,13 @@ class Grid(NamedTuple):
 
     scale: Float[Tensor, "N G"]
     minimum: Float[Tensor, "N G"] | None
-    levels: Int[Tensor, "N G 32"]
+    levels: Int[Tensor, "N G W"]
     exact: Bool[Tensor, "N G"]
+
+    @property
+    def span(self) -> int:
+        """How often 32 weights a group is."""
+        return self.levels.shape[2] // GROUP
 
     @property
     def bits(self) -> Bits:
@@ -43,8 +50,17 @@ class Grid(NamedTuple):
         return 8 if self.minimum is None else 4
 
 
-def nearest(weight: Float[Tensor, "N K"], bits: Bits) -> Grid:
+def nearest(
+    weight: Float[Tensor, "N K"], bits: Bits, span: int = 1, *, clipped: bool = False
+) -> Grid:
     """Return the weights rounded to a grid of each group; those that lie on one stay as they are.
+
+    Args:
+        weight: Dense.
+        bits: Of a level.
+        span: How often 32 weights share a grid.
+        clipped: Where no grid holds a group, search the one of least squared error; else its ends
+            are the group's.
 
     Raises:
         ValueError: K is not a multiple of 32, or a weight is not finite or above 65504.
@@ -59,7 +75,8 @@ def nearest(weight: Float[Tensor, "N K"], bits: Bits) -> Grid:
             "a weight is not finite or its size is above 65504, the largest number of half "
             "precision; such a layer must stay as it is."
         )
-    parts = [_nearest(part.detach().float(), bits) for part in weight.split(_ROWS)]
+    way = _Sought(bits, span * GROUP, clipped)
+    parts = [_nearest(part.detach().float(), way) for part in weight.split(_ROWS)]
     scale, minimum, levels, exact = zip(*parts, strict=True)
     return Grid(
         torch.cat(scale),
@@ -69,12 +86,22 @@ def nearest(weight: Float[Tensor, "N K"], bits: Bits) -> Grid:
     )
 
 
-def _nearest(weight: Float[Tensor, "N K"], bits: Bits) -> Grid:
-    groups = weight.reshape(-1, GROUP)
-    fitted = (_affine if bits == 4 else _symmetric)(groups)
+class _Sought(NamedTuple):
+    """Bits of a level, weights of a group, and whether its ends may be cut off."""
+
+    bits: Bits
+    width: int
+    clipped: bool
+
+
+def _nearest(weight: Float[Tensor, "N K"], way: _Sought) -> Grid:
+    groups = weight.reshape(-1, way.width)
+    fitted = (_affine if way.bits == 4 else _symmetric)(groups)
+    if way.clipped:
+        fitted = _squeezed(groups, fitted, way.bits)
     rows = len(weight)
     scale, minimum, levels, exact = (part.unflatten(0, (rows, -1)) for part in fitted)
-    return Grid(scale, None if bits == 8 else minimum, levels, exact)
+    return Grid(scale, None if way.bits == 8 else minimum, levels, exact)
 
 
 class _Fit(NamedTuple):
@@ -82,7 +109,7 @@ class _Fit(NamedTuple):
 
     scale: Float[Tensor, " G"]
     minimum: Float[Tensor, " G"]
-    levels: Int[Tensor, "G 32"]
+    levels: Int[Tensor, "G W"]
     exact: Bool[Tensor, " G"]
 
 
@@ -108,6 +135,50 @@ def _symmetric(groups: Groups) -> _Fit:
     steps = (127, 128, *range(126, 0, -1))
     tries = [functools.partial(_fit_symmetric, steps=n) for n in steps]
     return _improved(groups, tries[0](groups), tries[1:])
+
+
+def _squeezed(groups: Groups, found: _Fit, bits: Bits) -> _Fit:
+    """Return the fits, each on the best of narrower ranges where that has less squared error.
+
+    On each range levels are taken, and then the grid on which they are closest to the weights.
+    """
+    low, high = groups.amin(1).double(), groups.amax(1).double()
+    middle, reach = (low + high) / 2, (high - low) / 2
+    best = _error(groups, found)
+    for part in _CLIPS:
+        if bits == 4:
+            ends = (middle - part * reach).half(), (2 * part * reach / 15).half()
+            first = _levels(groups, ends[1], ends[0], (0, 15))
+            new = _levels(groups, *_regressed(groups, first.levels), (0, 15))
+        else:
+            most = groups.abs().amax(1).double() * part
+            new = _levels(groups, (most / 127).half(), torch.zeros_like(most).half(), (-127, 127))
+        error = _error(groups, new)
+        better = error < best
+        best = torch.where(better, error, best)
+        choice = zip(new, found, strict=True)
+        found = _Fit(*(torch.where(_beside(better, a), a, b) for a, b in choice))
+    return found
+
+
+def _beside(which: Bool[Tensor, " G"], part: Tensor) -> Tensor:
+    return which if part.ndim == 1 else which[:, None]
+
+
+def _regressed(groups: Groups, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scales and minima of least squared error for levels."""
+    q, w = levels.double(), groups.double()
+    mean, target = q.mean(1), w.mean(1)
+    apart = q - mean[:, None]
+    spread = apart.square().sum(1)
+    scale = (apart * w).sum(1) / torch.where(spread == 0, 1.0, spread)
+    scale = scale.clamp(min=0).half()
+    return scale, (target - scale.double() * mean).half()
+
+
+def _error(groups: Groups, fit: _Fit) -> Float[Tensor, " G"]:
+    values = fit.scale.float()[:, None] * fit.levels + fit.minimum.float()[:, None]
+    return (values - groups).square().sum(1)
 
 
 def _improved(groups: Groups, found: _Fit, tries: Sequence[Try]) -> _Fit:

@@ -22,11 +22,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unison.engine.quantised.grid import GROUP, Bits
-from unison.engine.quantised.packed import HEADER, LANES, SIZE, Packed
+from unison.engine.quantised.packed import HEADER, LANES, LEVELS, Packed, span, width
 
 _V = f"<{LANES} x float>"
 _I = f"<{LANES} x i32>"
 _WORTH_SHARING = 1 << 17  # multiplications below which waking other threads takes longer
+_FEW_VECTORS = 16  # a thread passes over so many at least
 
 
 JOB = 9  # numbers that a pass is told
@@ -57,17 +58,33 @@ def jobs(x: int, weights: Packed, bits: Bits, y: int, rows: int) -> list[int]:
         rows: Of x and y.
     """
     told, (blocks, groups, _), machine = [], weights.shape, _machine()
+    each, entries = span(weights, bits), width(weights, bits)
     source, threads = weights.data_ptr(), torch.get_num_threads() if machine.team else 1
     for left in range(-(-rows // machine.rows), 0, -1):  # parts of like size
         some = -(-rows // left)
-        work = some * groups * GROUP * blocks * LANES
+        work = some * entries * blocks * LANES
         crew = 1 if threads == 1 or work < _WORTH_SHARING else threads
-        told += [_compiled(bits, some).address, x, source, y, groups, blocks]
+        told += [_compiled(bits, some, each).address, x, source, y, groups, blocks]
         told += [crew, machine.team, 0 if crew == 1 else _shared().address]
         rows -= some
-        x += 4 * some * groups * GROUP
+        x += 4 * some * entries
         y += 4 * some * blocks * LANES
     return told
+
+
+def share(function: int, told: array.array, vectors: int) -> None:
+    """Run a compiled pass over vectors, on torch's own threads where ``product`` runs on those.
+
+    Args:
+        function: Address of a function of seven int64; see ``passes.compiled``.
+        told: The table it reads.
+        vectors: How many; a thread gets a range of them.
+    """
+    machine, threads = _machine(), torch.get_num_threads()
+    crew = min(threads, vectors // _FEW_VECTORS) if machine.team else 1
+    several = (crew, machine.team, _shared().address) if crew > 1 else (1, 0, 0)
+    job = array.array("q", (function, told.buffer_info()[0], 0, 0, 0, vectors, *several))
+    _runner().call(job.buffer_info()[0])
 
 
 def runs() -> int:
@@ -84,6 +101,12 @@ def available() -> bool:
         return platform.machine().lower() in ("arm64", "aarch64")
     features = importlib.import_module("llvmlite.binding").get_host_cpu_features()
     return bool(features.get("fma") and features.get("f16c"))
+
+
+@functools.cache
+def able() -> bool:
+    """Return whether numba is there too, which compiles what lies between products."""
+    return available() and importlib.util.find_spec("numba") is not None
 
 
 class _Machine(NamedTuple):
@@ -121,8 +144,8 @@ class _Compiled(NamedTuple):
 
 
 @functools.cache
-def _compiled(bits: Bits, rows: int) -> _Compiled:
-    return _build("\n".join(_program(bits, rows)), "product")
+def _compiled(bits: Bits, rows: int, each: int) -> _Compiled:
+    return _build("\n".join(_program(bits, rows, each)), "product")
 
 
 @functools.cache
@@ -210,18 +233,18 @@ _END = """end: ret void
 attributes #0 = { nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }"""
 
 
-def _program(bits: Bits, rows: int) -> Iterator[str]:
+def _program(bits: Bits, rows: int, each: int) -> Iterator[str]:
     """Yield the kernel for one number of rows of x: blocks ``first`` to ``last`` of the weight.
 
-    In short: for every block, for every group, for every column, for every row of x, one fused
+    In short: for every block, for every group of ``each`` times 32 columns, for every column, for every row of x, one fused
     multiplication and addition of 16 lanes.
     """
     yield _START
-    yield f"%K = mul i64 %groups, {GROUP}"
+    yield f"%K = mul i64 %groups, {GROUP * each}"
     for row in range(rows):
         yield f"%skip{row} = mul i64 %K, {row}"
         yield f"%x{row} = getelementptr float, ptr %x, i64 %skip{row}"
-    yield f"%bytes = mul i64 %groups, {SIZE[bits]}"
+    yield f"%bytes = mul i64 %groups, {HEADER[bits] + each * LEVELS[bits]}"
     yield "br label %blocks"
     yield "blocks:"
     yield "%block = phi i64 [%first, %entry], [%following, %done]"
@@ -231,7 +254,7 @@ def _program(bits: Bits, rows: int) -> Iterator[str]:
     yield "%from = mul i64 %block, %bytes"
     yield "%here = getelementptr i8, ptr %w, i64 %from"
     yield "br label %group"
-    yield from _group(bits, rows)
+    yield from _group(bits, rows, each)
     yield "done:"
     yield f"%column = mul i64 %block, {LANES}"
     for row in range(rows):
@@ -245,33 +268,50 @@ def _program(bits: Bits, rows: int) -> Iterator[str]:
     yield _END
 
 
-def _group(bits: Bits, rows: int) -> Iterator[str]:
-    """Yield the loop over the groups of a block."""
+def _group(bits: Bits, rows: int, each: int) -> Iterator[str]:
+    """Yield the loop over the groups of a block, and in it that over every 32 columns."""
     half = GROUP // 2
-    weights = _weights4 if bits == 4 else _weights8
+    sums = [f"%{part}{row}" for row in range(rows) for part in ("low", "high")]
     yield "group:"
-    yield "%g = phi i64 [0, %inside], [%next, %group]"
-    for row in range(rows):
-        for part in ("low", "high"):
-            start, end = f"%{part}{row}_0", f"%{part}{row}_{half}"
-            yield f"{start} = phi {_V} [zeroinitializer, %inside], [{end}, %group]"
-    yield f"%past = mul i64 %g, {SIZE[bits]}"
-    yield "%p = getelementptr i8, ptr %here, i64 %past"
-    yield f"%k = mul i64 %g, {GROUP}"
-    for row in range(rows):
-        yield f"%xs{row} = getelementptr float, ptr %x{row}, i64 %k"
+    yield "%g = phi i64 [0, %inside], [%next, %closed]"
+    for total in sums:
+        yield f"{total}_g = phi {_V} [zeroinitializer, %inside], [{total}_{half}, %closed]"
+    yield f"%past = mul i64 %g, {HEADER[bits] + each * LEVELS[bits]}"
+    yield "%top = getelementptr i8, ptr %here, i64 %past"
+    yield f"%before = mul i64 %g, {each}"
     for name, offset in (("d", 0), ("m", 2 * LANES))[: 2 if bits == 4 else 1]:
-        yield f"%at_{name} = getelementptr i8, ptr %p, i64 {offset}"
+        yield f"%at_{name} = getelementptr i8, ptr %top, i64 {offset}"
         yield f"%half_{name} = load <{LANES} x half>, ptr %at_{name}, align 1"
         yield f"%{name} = fpext <{LANES} x half> %half_{name} to {_V}"
+    yield "br label %part"
+    yield "part:"
+    yield "%s = phi i64 [0, %group], [%following_part, %part]"
+    for total in sums:
+        yield f"{total}_0 = phi {_V} [{total}_g, %group], [{total}_{half}, %part]"
+    yield from _columns(bits, rows)
+    yield "%following_part = add i64 %s, 1"
+    yield f"%ended = icmp eq i64 %following_part, {each}"
+    yield "br i1 %ended, label %closed, label %part"
+    yield "closed:"
+    yield "%next = add i64 %g, 1"
+    yield "%over = icmp eq i64 %next, %groups"
+    yield "br i1 %over, label %done, label %group"
+
+
+def _columns(bits: Bits, rows: int) -> Iterator[str]:
+    """Yield what is done with 32 columns."""
+    half, weights = GROUP // 2, _weights4 if bits == 4 else _weights8
+    yield f"%gone = mul i64 %s, {LEVELS[bits]}"
+    yield "%p = getelementptr i8, ptr %top, i64 %gone"
+    yield "%number = add i64 %before, %s"
+    yield f"%k = mul i64 %number, {GROUP}"
+    for row in range(rows):
+        yield f"%xs{row} = getelementptr float, ptr %x{row}, i64 %k"
     for pair in range(half):
         for part, column in (("low", pair), ("high", pair + half)):
             yield from weights(column)
             for row in range(rows):
                 yield from _multiplied(row, column, f"%{part}{row}_", pair)
-    yield "%next = add i64 %g, 1"
-    yield "%over = icmp eq i64 %next, %groups"
-    yield "br i1 %over, label %done, label %group"
 
 
 def _weights4(column: int) -> Iterator[str]:

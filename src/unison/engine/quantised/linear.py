@@ -15,7 +15,7 @@ _TILE = 32  # blocks that are made dense at a time where there is no kernel: hal
 
 
 class QuantisedLinear(nn.Module):
-    """x W^T + b with W packed in groups of 32 weights of 4 or 8 bits; products are of float32.
+    """x W^T + b with W packed in groups of weights of 4 or 8 bits; products are of float32.
 
     On a CPU with llvmlite (``pip install 'unison[fast]'``) the weights are never made dense, and a
     row's answer is the same to the last bit beside any other rows. Elsewhere, and where a gradient
@@ -46,7 +46,7 @@ class QuantisedLinear(nn.Module):
         """
         super().__init__()
         self.bits: Bits = bits
-        self.in_features, self.out_features = weights.shape[1] * grid.GROUP, out_features
+        self.in_features, self.out_features = packed.width(weights, bits), out_features
         self.tied = tied
         self.register_buffer("weights", weights[: -(-out_features // LANES)], persistent=False)
         self.register_buffer("bias", bias)
@@ -101,7 +101,7 @@ class QuantisedEmbedding(nn.Module):
     def __init__(self, weights: Packed, bits: Bits, rows: int) -> None:
         super().__init__()
         self.bits: Bits = bits
-        self.num_embeddings, self.embedding_dim = rows, weights.shape[1] * grid.GROUP
+        self.num_embeddings, self.embedding_dim = rows, packed.width(weights, bits)
         self.register_buffer("weights", weights, persistent=False)
 
     @property

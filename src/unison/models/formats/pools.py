@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from unison.models.formats.blueprint import CheckpointError
+from unison.models.formats.blueprint import CheckpointError, Piece
 from unison.models.formats.tensors import Store
+from unison.models.network import Network
 from unison.models.sharing.fold import Fold, fold, unfolded
 from unison.models.sharing.pools import LAYOUT, NUMBERS, POOLS, SLOTS, role_of
 
@@ -55,6 +56,11 @@ class Pooled:
             (numbers,) = self.store.take([f"{POOLS}.{role}.{NUMBERS}"])
             start, *shape = self.slots[name]
             yield unfolded(numbers, self.folds[role], start, tuple(shape))
+
+
+def pieces(network: Network) -> tuple[Piece, ...]:
+    """Return every tensor of unison's own format as it is: pools, where weights share."""
+    return tuple(Piece(name, (name,)) for name in network.state_dict())
 
 
 def opened(store: Store) -> Store:

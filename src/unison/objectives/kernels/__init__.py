@@ -1,0 +1,1 @@
+"""Which losses are one program on a GPU? Those in these files, written in Triton."""
