@@ -21,7 +21,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ from unison.language_model import LanguageModel
 
 LENGTH, BLOCK, ROWS = problems.PROMPT + problems.ANSWER, 32, 18
 CACHES = ("prefix", "dual", "free", "dkv")
+FORMATS: tuple[Precision, ...] = ("bfloat16", "dynamic8", "8", "4")
 ROLES = ("strategy alone", "with a cache")  # of what was found before the best
 MARGIN = 0.5  # points of accuracy by which a candidate may lie below while it is searched for
 Asked = Sequence[problems.Problem]
@@ -253,12 +254,8 @@ def for_uniform() -> Iterator[Candidate]:
 
 
 def in_formats(model: LanguageModel) -> dict[str, LanguageModel]:
-    """Return the model in every format of weights that rounds, and as it is."""
-    formats = {"float32": model}
-    for name in get_args(Precision):
-        if name != "exact":
-            formats[name] = precision.quantised(model, name)
-    return formats
+    """Return the model in every format of weights that is tried, and as it is."""
+    return {"float32": model, **{name: precision.quantised(model, name) for name in FORMATS}}
 
 
 def search(
@@ -270,8 +267,10 @@ def search(
 
     def best(some: Iterable[Candidate]) -> Candidate:
         for one in some:
+            write = by_ours(models, one)
             try:
-                known[one] = tried(by_ours(models, one), asked)
+                write(asked[:1])  # kernels are compiled at their first use
+                known[one] = tried(write, asked)
             except ValueError as error:
                 print(f"{said(one):64} left out: {error}", flush=True)
                 continue
@@ -371,7 +370,7 @@ def main() -> None:
     parser = measure.options(__doc__, rounds=6)
     parser.add_argument("--masked", type=Path, help="folder of the masked model")
     parser.add_argument("--uniform", type=Path, help="folder of the uniform-state model")
-    parser.add_argument("--batches-to-search", type=int, default=3)
+    parser.add_argument("--batches-to-search", type=int, default=2, help=f"of {ROWS} problems")
     options = parser.parse_args()
     measure.one_thread(options.seed)
     parts = (

@@ -102,14 +102,14 @@ LIST = (
     ),
     Guarded(
         "reference_llada",
-        ("reference_loops", "--masked", "runs/masked", "--rounds", "5"),
+        ("reference_loops", "--masked", "runs/masked", "--rounds", "4"),
         (Reading("*: published / ours", "higher"),),
         heavy=True,
         dtype="float32, and the weights' own",
     ),
     Guarded(
         "reference_gemma",
-        ("reference_loops", "--uniform", "runs/uniform", "--rounds", "5"),
+        ("reference_loops", "--uniform", "runs/uniform", "--rounds", "4"),
         (Reading("*: published / ours", "higher"),),
         heavy=True,
         dtype="float32, and the weights' own",

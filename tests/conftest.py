@@ -1,7 +1,8 @@
 """Fixtures every room may use."""
 
+import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,17 @@ from unison.process import Process
 from unison.types import Belief, Denoiser, Focus, Time, Tokens
 
 torch.set_num_threads(1)  # toy tensors: a second thread only waits
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """All tests and their modules stay to the end: no pass for garbage looks at them again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

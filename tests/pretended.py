@@ -25,7 +25,9 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        devices = {x.device.type for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        devices = {
+            x.device.type for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)
+        }
         if name in READS and "cuda" in devices:
             self.found.append(name)
         target = torch.device((kwargs or {}).get("device") or "meta").type

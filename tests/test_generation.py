@@ -78,10 +78,10 @@ def test_a_rows_text_depends_on_the_seed_and_its_number_and_not_on_its_batch(
     family, strategy, models
 ):
     # A composed strategy is greedy unless told otherwise: all its rows would be the same.
-    warm = {"temperature": 1.0} if strategy == "composed" else {}
+    how = {"strategy": strategy, **({"temperature": 1.0} if strategy == "composed" else {})}
 
     def ask(**settings):
-        return generate(models[family], "the ", strategy=strategy, **warm, **settings)
+        return generate(models[family], "the ", new_tokens=6, **how, **settings)
 
     whole = ask(num=5, batch_size=5)
     for settings in ({"num": 5, "batch_size": 2}, {"num": 5, "batch_size": 1}, {"num": 2}):

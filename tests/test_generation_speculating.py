@@ -31,7 +31,7 @@ def folder(model, tmp_path_factory):
 
 
 def texts(model, **settings):
-    samples = unison.generate(model, PROMPTS, num=2, new_tokens=20, seed=3, **settings)
+    samples = unison.generate(model, PROMPTS, num=2, new_tokens=12, seed=3, **settings)
     return [(sample.text, sample.prompt) for sample in samples]
 
 
@@ -88,6 +88,8 @@ def test_names_that_are_unknown_are_refused_with_the_nearest(model):
         speculation(model, "lookpu")
     with pytest.raises(ValueError, match="unknown verifier 'blok'"):
         speculation(model, "lookup", verifier="blok")
+    with pytest.raises(ValueError, match=r"unknown scheduler 'fixxed'.*fixed, .*pearl"):
+        speculation(model, "lookup", scheduler="fixxed")
     with pytest.raises(ValueError, match="there is no setting 'longst'"):
         speculation(model, "lookup:longst=3")
     with pytest.raises(ValueError, match="at most longest"):

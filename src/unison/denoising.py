@@ -144,6 +144,10 @@ def answered(network: Network, process: Process, asked: Sequence[Question]) -> l
             copies.append(None)
             continue
         read, number, place = _distinct(view.read[0])
+        if torch.equal(read, view.read[0]):  # each once and in order: nothing to copy
+            once.append(question)
+            copies.append(None)
+            continue
         earlier = None if question.earlier is None else question.earlier[:, place]
         once.append(question._replace(view=view._replace(read=read[None]), earlier=earlier))
         copies.append(number)

@@ -17,8 +17,8 @@ def nothing():
     return None
 
 
-def operation(kind, name="mm", flops=0, size=0, shape="4 x 4", dtype="float32"):
-    return Operation(kind, name, shape, dtype, flops, size)
+def operation(kind, name="mm", flops=0, size=0, shape="4 x 4", far=0):
+    return Operation(kind, name, shape, "float32", flops, size, far)
 
 
 def timing(seconds, watched, inside=None, steps=1):
@@ -116,7 +116,7 @@ class TestGaps:
         }
 
     def test_the_largest_losses_come_first_and_say_how_large(self):
-        found = gaps(self.planted(), 100.0, PEAKS)
+        found = gaps(self.planted(), 100.0, PEAKS, 0)
         assert [gap.kind for gap in found] == ["attention, backward", "products", BETWEEN]
         assert [gap.lost for gap in found] == pytest.approx([0.20, 0.10, 0.08])
         assert [gap.share for gap in found] == pytest.approx([0.24, 0.60, 0.08])
@@ -126,20 +126,20 @@ class TestGaps:
         assert found[2].words == "between operations: 8 % of the time"
 
     def test_equal_kinds_are_added_up_and_the_worst_kernel_is_named(self):
-        found = gaps(self.planted(), 92.0, PEAKS)
+        found = gaps(self.planted(), 92.0, PEAKS, 0)
         assert found[2].kind == "element by element"
         assert found[2].share == pytest.approx(8 / 92)
         assert found[2].of_limit == pytest.approx(3 / 8)
         assert found[2].mostly == "mul, 9"
 
     def test_shares_are_of_the_longer_where_watching_takes_longer_than_the_work(self):
-        found = gaps(self.planted(), 46.0, PEAKS)
+        found = gaps(self.planted(), 46.0, PEAKS, 0)
         assert found[1].share == pytest.approx(60 / 92)
         assert all(gap.kind != BETWEEN for gap in found)
 
     def test_what_is_faster_than_its_limit_loses_nothing(self):
         fast = operation("copies", size=500)
-        found = gaps({fast: Spent(1, 5.0)}, 10.0, PEAKS)
+        found = gaps({fast: Spent(1, 5.0)}, 10.0, PEAKS, 0)
         assert [gap.kind for gap in found] == [BETWEEN, "copies"]
         assert found[1].lost == -0.5
         assert found[1].of_limit == 2.0
@@ -149,10 +149,16 @@ class TestGaps:
         seen = Watched({dear: Spent(2, 10.0), cheap: Spent(3, 5.0)}, {}, 0, 0)
         found = without(seen, 2.0)
         assert found.operations == {dear: Spent(2, 6.0), cheap: Spent(3, 0.0)}
-        [idle, product, copy] = gaps(found.operations, 15.0, PEAKS)
+        [idle, product, copy] = gaps(found.operations, 15.0, PEAKS, 0)
         assert (idle.kind, product.kind, copy.kind) == (BETWEEN, "products", "copies")
         assert idle.share == pytest.approx(9 / 15)
         assert copy.of_limit == 1.0
+
+    def test_what_was_there_before_comes_from_as_far_away_as_all_of_it(self):
+        mixed = operation("copies", size=150, far=100)
+        for working, least in ((0, 3.0), (64 * MIB, 1.0 + 10.0)):
+            [found, _] = gaps({mixed: Spent(1, 20.0)}, 20.0, PEAKS, working)
+            assert found.of_limit == pytest.approx(least / 20)
 
     def test_rounds_are_added_up(self):
         one, other = operation("products", flops=5), operation("copies", size=5)

@@ -74,6 +74,12 @@ class TestBytes:
         a = torch.ones(100)
         assert watched(lambda: a.add_(1).mul_(2)).bytes == 4 * (100 + 100)
 
+    def test_an_operation_says_what_of_it_was_there_before(self):
+        a, b = torch.ones(100), torch.ones(100)
+        found = watched(lambda: (a + b) * b)
+        far = {one.name: (one.bytes, one.far) for one in found.operations}
+        assert far == {"add": (1200, 800), "mul": (1200, 400)}
+
     def test_steps_read_anew(self):
         a, step = torch.ones(100), [0]
 
@@ -157,7 +163,3 @@ class TestInside:
             network(torch.ones(1, 3))
         network(torch.ones(1, 2))
         assert inside.taken() == 1.0 + 4.0
-
-    def test_moments_of_two_clocks_are_refused(self):
-        with pytest.raises(TypeError, match="two clocks"):
-            clock.between(1.0, torch.ones(1))  # pyright: ignore

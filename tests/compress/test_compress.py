@@ -53,10 +53,10 @@ def test_learning_again_brings_a_student_nearer_and_none_changes_nothing() -> No
         student,
         teacher,
         rows,
-        Recover(steps=30, lr=3e-3, batch_size=8),
+        Recover(steps=12, lr=6e-3, batch_size=8),
         lambda step, outcome: seen.append(step),
     )
-    assert seen == list(range(1, 31))
+    assert seen == list(range(1, 13))
     assert all(torch.equal(w, before[n]) for n, w in student.network.state_dict().items())
     bounds = [
         float(mean_losses(LEVELS, one.process, one.network, rows).mean())
@@ -84,8 +84,9 @@ def test_the_verb_leaves_a_smaller_model_and_its_table(place, capsys) -> None:
     names = ["original", "1 layers less", "pruned", "recovered", "8 bits"]
     assert [row["stage"] for row in rows] == names
     sizes, counts = ([row[name] for row in rows] for name in ("bytes", "parameters"))
-    assert sizes[0] > sizes[1] > sizes[2] == sizes[3] > 2 * sizes[4]
+    assert sizes[0] > sizes[1] > sizes[2] == sizes[3] > 1.8 * sizes[4]
     assert counts[0] > counts[1] > counts[2] == counts[3] == counts[4]
+    assert abs(rows[0]["divergence"]) < 1e-6 < rows[1]["divergence"]
     assert rows[0]["change"]["value"] == rows[0]["relative_change"] == 0
     assert all(math.isfinite(row["bits_per_byte"]["stderr"]) for row in rows)
     change = rows[4]["bits_per_byte"]["value"] - rows[0]["bits_per_byte"]["value"]
@@ -110,6 +111,7 @@ def test_what_cannot_be_done_is_said_before_any_work(place, capsys) -> None:
         ([*known, "--prune-heads", "1.5"], "must be in [0, 1)"),
         ([*known, "--prune-heads", "0.1"], "less than 1 of 4"),
         ([*known, "--drop-layers", "2"], "at most 1"),
+        ([*known, "--quantise", "8", "--length", "17"], "longer than the 16"),
         ([*known, "--quantise", "4", "--prune-heads", "0.25"], "leaves 48 numbers"),
         ([*known, "--quantise", "8", "--recover.steps", "3"], "goes with pruning"),
         ([*words[:2], str(place), "--quantise", "8"], "not an empty folder"),

@@ -55,8 +55,8 @@ def test_inputs_that_do_not_depend_on_one_another_leave_every_weight_at_its_near
 
 def test_the_best_of_all_roundings_is_found_or_nearly_so() -> None:
     found, best, plain = [], [], []
-    for seed in range(30):
-        weight, second = drawn(1, 4, seed)
+    for seed in range(12):
+        weight, second = drawn(1, 4, seed, correlated=0.5)
         turned, [scales] = rounding.in_turn(weight, second.float(), 4)
         ours = rounding.improved(turned, weight, second.float(), [scales])
         levels = torch.tensor(list(itertools.product(range(16), repeat=4)))
@@ -67,8 +67,9 @@ def test_the_best_of_all_roundings_is_found_or_nearly_so() -> None:
         plain.append(float(rounding.error(scales.value(weight) - weight, second)))
     assert all(one >= least * (1 - 1e-6) for one, least in zip(found, best, strict=True))
     exact = sum(one <= least * (1 + 1e-6) for one, least in zip(found, best, strict=True))
-    assert exact >= 15  # half of all, of 65536 roundings each
-    assert np.mean(found) < 0.5 * np.mean(plain)
+    assert exact >= 10  # of 12; of 65536 roundings each
+    assert np.mean(found) < 1.2 * np.mean(best)
+    assert np.mean(found) < 0.9 * np.mean(plain)
 
 
 def test_no_single_weight_would_do_better_at_another_level() -> None:

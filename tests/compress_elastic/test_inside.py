@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 import tiny
@@ -13,7 +14,7 @@ from unison.compress.elastic import Choice, Elastic, cut, view
 from unison.compress.elastic.ordering import ordered
 from unison.compress.elastic.space import layers_of, shape_of
 from unison.language_model import LanguageModel
-from unison.models import Transformer, sharing
+from unison.models import MixtureConfig, Transformer, sharing
 
 SHAPES = {
     "timed": {},
@@ -50,7 +51,8 @@ def _silenced(network: Transformer, choice: Choice) -> Transformer:
     """The large network with everything but a choice made to add nothing."""
     made = copy.deepcopy(network)
     kept = layers_of(len(made.blocks), choice.depth)
-    for number, block in enumerate(made.blocks):
+    blocks: Any = made.blocks
+    for number, block in enumerate(blocks):
         attention, mlp = block.attention, block.mlp
         attention.out.weight[:, choice.heads * attention.head_dim :] = 0
         mlp.down.weight[:, choice.mlp :] = 0
@@ -96,19 +98,20 @@ def test_gradients_of_an_inside_network_land_on_the_large_one_where_its_weights_
     small = _network(cut(model, choice))
     for one in (view(network, choice), small):
         _asked(one).square().sum().backward()
-    grads = {n: w.grad for n, w in small.named_parameters()}
+    grads: Any = {n: w.grad for n, w in small.named_parameters()}
+    blocks: Any = network.blocks
     for number, layer in enumerate(layers_of(3, 2)):
-        large = network.blocks[layer].mlp.up.weight.grad
+        large = blocks[layer].mlp.up.weight.grad
         torch.testing.assert_close(large[:11], grads[f"blocks.{number}.mlp.up.weight"])
         assert not large[11:].any()
-        out = network.blocks[layer].attention.out.weight.grad
+        out = blocks[layer].attention.out.weight.grad
         torch.testing.assert_close(out[:, :8], grads[f"blocks.{number}.attention.out.weight"])
         assert not out[:, 8:].any()
-        qkv = network.blocks[layer].attention.qkv.weight.grad.unflatten(0, (3, 16))
+        qkv = blocks[layer].attention.qkv.weight.grad.unflatten(0, (3, 16))
         wanted = grads[f"blocks.{number}.attention.qkv.weight"].unflatten(0, (3, 8))
         torch.testing.assert_close(qkv[:, :8], wanted)
         assert not qkv[:, 8:].any()
-    assert all(w.grad is None for w in network.blocks[1].parameters())
+    assert all(w.grad is None for w in blocks[1].parameters())
     torch.testing.assert_close(network.embed.weight.grad, grads["embed.weight"])
 
 
@@ -137,9 +140,12 @@ def test_what_does_not_lie_inside_is_refused(choice):
 
 
 def test_networks_of_other_libraries_and_experts_are_refused():
-    model = _model("timed")
+    wrapped: Any = torch.nn.Linear(2, 2)
+    wrapped.config = tiny.SHAPE
     with pytest.raises(ValueError, match="only unison's own"):
-        cut(dataclasses.replace(model, network=torch.nn.Linear(2, 2)), CHOICES[0])  # pyright: ignore
+        cut(dataclasses.replace(_model("timed"), network=wrapped), CHOICES[0])
+    with pytest.raises(ValueError, match="experts cannot be made elastic"):
+        Elastic().space(dataclasses.replace(tiny.SHAPE, mixture=MixtureConfig(2, 1, 8)))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -148,7 +154,8 @@ def test_in_another_order_units_and_heads_add_up_to_the_same_function(shape):
     network = _network(_model(shape))
     sorted_ = ordered(network)
     torch.testing.assert_close(_asked(sorted_), _asked(network), rtol=1e-4, atol=1e-5)
-    for block in sorted_.blocks:
+    blocks: Any = sorted_.blocks
+    for block in blocks:
         width = block.mlp.down.weight.shape[1]
         into = (block.mlp.gate_up if hasattr(block.mlp, "gate_up") else block.mlp.up).weight
         score = into.square().sum(1).view(-1, width).sum(0) * block.mlp.down.weight.square().sum(0)
@@ -172,13 +179,17 @@ def test_settings_say_which_networks_there_are():
         ({"depths": (0.5,)}, "1 among them"),
         ({"mlps": (0.0, 1.0)}, r"shares in \(0, 1\]"),
         ({"depths": (1.0,), "heads": (1.0,), "mlps": (1.0,)}, "smaller than the whole"),
-        ({"sampling": "often"}, "unknown elastic.sampling 'often'"),
         ({"drawn": -1}, "at least 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, match):
     with pytest.raises(ValueError, match=match):
         Elastic(**settings).space(_model("timed").network.config)
+
+
+def test_an_unknown_way_of_drawing_is_refused():
+    with pytest.raises((ValueError, TypeError), match="often"):  # types are checked first, in tests
+        Elastic(sampling="often")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(("depth", "kept"), [(d, k) for d in range(1, 9) for k in range(1, d + 1)])

@@ -76,7 +76,7 @@ def test_a_table_scores_each_network_as_it_would_be_scored_alone(tmp_path):
     assert rows[2].above.value == pytest.approx(alone.value - whole, rel=1e-3, abs=1e-6)
     assert best_within(rows, rows[3].flops) == min(rows[:4], key=lambda row: row.loss.value)
     with pytest.raises(ValueError, match="no network takes 1 operations"):
-        best_within(rows, 1)
+        best_within(rows, 1.0)
     assert len(held.rows) == len(rows)
 
 
@@ -97,6 +97,7 @@ def test_a_trained_model_becomes_elastic_and_keeps_its_shape_and_tokens(tmp_path
     [
         (tiny.config("mdlm", model={"self_conditioning": True}), "tokens alone"),
         (tiny.config("mdlm", privacy=Privacy(noise=1.0)), "not with privacy"),
+        (tiny.config("mdlm", compile="on"), "leave compile off"),
     ],
 )
 def test_runs_that_cannot_be_elastic_are_refused_before_they_begin(tmp_path, train, match):

@@ -45,7 +45,7 @@ def test_before_anything_is_known_the_law_is_that_of_complexity(kind):
 
 def test_half_of_the_draws_of_a_level_go_to_its_networks_on_the_front():
     on = [False, True, False, True, False, False, True, False, True, True]  # 4.0 3.0 2.5 2.0 1.0
-    ours = curve.front(COMPLEXITY, LOSSES)  # pyright: ignore
+    ours = curve.front(COMPLEXITY, LOSSES)
     assert ours.tolist() == [True, *on[1:]]  # the cheapest always is
     wanted = [(0.5 / 6 + 0.5 / 3) / 3 if front else 0.5 / 6 / 3 for front in [True, *on[1:6]]] + [
         (0.5 / 3 + 0.5 / 2) / 3,
@@ -126,6 +126,6 @@ def test_the_front_is_what_nothing_cheaper_beats():
             and loss[j] <= loss[i]
             and (cost[j], loss[j]) != (cost[i], loss[i])
         }
-        ours = curve.front(cost, loss)  # pyright: ignore
+        ours = curve.front(cost, loss)
         assert {i for i in range(9) if not ours[i]} == beaten
-    assert curve.front([1.0, 2.0], [np.nan, 1.0]).tolist() == [False, True]
+    assert curve.front(np.array([1.0, 2.0]), np.array([np.nan, 1.0])).tolist() == [False, True]

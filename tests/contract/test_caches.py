@@ -172,7 +172,11 @@ def steps(name):
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-@pytest.mark.parametrize("rows", [[0, 1, 2], [2], [1, 1, 0]], ids=str)
+@pytest.mark.parametrize(
+    "rows",
+    [[1, 1, 0], *(pytest.param(rows, marks=pytest.mark.slow) for rows in ([0, 1, 2], [2]))],
+    ids=str,
+)
 def test_rows_go_on_alone_or_twice_as_if_nothing_had_happened(name, rows):
     """Kept, dropped or forked: what a row remembers goes with it, and stays behind untouched."""
     net, policy, log = steps(name)

@@ -181,7 +181,7 @@ def _solved(law: str) -> tuple[Tensor, Tensor]:
     return start, flow(ZOO[law](), start, 157.4, 0.01, 150)
 
 
-@pytest.mark.parametrize("law", ["gmm5", "guided", "ring8"])
+@pytest.mark.parametrize("law", ["gmm5", pytest.param("guided", marks=pytest.mark.slow), "ring8"])
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_more_evaluations_never_make_a_default_worse(name: str, law: str) -> None:
     solver, grid, denoise = _made(name), GRIDS["time"](), ZOO[law]()

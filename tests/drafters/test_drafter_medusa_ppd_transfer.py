@@ -31,6 +31,23 @@ BUILDERS = {
     "sparse": Sparse(DESIGN.shapes),
 }
 kinds = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+VARIANTS = ("medusa, own outputs", "ppd, two members", "hidden transfer at one block")
+
+
+def crossed(ways, of_variants):
+    """Every kind in every way, but variants of a kind in one: the others in the slow suite."""
+    return [
+        pytest.param(
+            KINDS[name],
+            way,
+            id=f"{said}-{name}",
+            marks=pytest.mark.slow if name in VARIANTS and said != of_variants else (),
+        )
+        for said, way in ways.items()
+        for name in KINDS
+    ]
+
+
 probing = pytest.mark.parametrize("name", [name for name in KINDS if "medusa" not in name])
 
 
@@ -38,8 +55,7 @@ def at_zero(drafter, builder, depth=3):
     return Speculation(drafter, builder, Match(), Fixed(depth), Plain(temperature=0.0))
 
 
-@kinds
-@pytest.mark.parametrize("builder", BUILDERS.values(), ids=BUILDERS.keys())
+@pytest.mark.parametrize(("kind", "builder"), crossed(BUILDERS, "sparse"))
 def test_at_temperature_zero_the_text_is_that_of_plain_greedy_decoding(kind, builder):
     net = network()
     target, drafter = fitted(kind, net)
@@ -48,12 +64,13 @@ def test_at_temperature_zero_the_text_is_that_of_plain_greedy_decoding(kind, bui
     assert spoken.lossless
 
 
-@kinds
-@pytest.mark.parametrize(
-    "how",
-    [(Static(((0,), (1,), (0, 1))), Match()), (Chain(sampled=True), Token())],
-    ids=["a tree of the likeliest", "a drawn chain"],
-)
+LAWS = {
+    "a tree of the likeliest": (Static(((0,), (1,), (0, 1))), Match()),
+    "a drawn chain": (Chain(sampled=True), Token()),
+}
+
+
+@pytest.mark.parametrize(("kind", "how"), crossed(LAWS, "a tree of the likeliest"))
 def test_at_temperature_one_every_text_has_the_targets_probability(kind, how):
     net = network(3, seed=4)
     target, drafter = fitted(kind, net)

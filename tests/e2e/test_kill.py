@@ -31,7 +31,9 @@ def whole(text, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("draw", range(5))
+@pytest.mark.parametrize(
+    "draw", [0, 1, *(pytest.param(draw, marks=pytest.mark.slow) for draw in (2, 3, 4))]
+)
 def test_a_run_killed_again_and_again_ends_bit_for_bit_as_if_never_killed(
     draw, text, whole, tmp_path
 ):
@@ -75,6 +77,7 @@ def command(*arguments, **settings):
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_killed_from_outside_and_repeated_ends_bit_for_bit_the_same(
     text, tmp_path
 ):

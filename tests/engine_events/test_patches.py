@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from ranks import gloo, run
 from small_unets import CONFIG, distance, drawn, levels, network, plain, start
-from torch import distributed, nn
+from torch import nn
 
 from unison.engine.continuous.patch_transport import ManyProcesses, OneProcess
 from unison.engine.continuous.patches import StaleContext, neighbours
@@ -16,9 +17,6 @@ from unison.process.continuous import ResShift
 
 DEEP = replace(CONFIG, multipliers=(1, 2, 2), attention=(1,), blocks=2)
 LAYERS = (nn.Conv2d, nn.GroupNorm, PlaceAttention)
-gloo = pytest.mark.skipif(
-    not (distributed.is_available() and distributed.is_gloo_available()), reason="no gloo"
-)
 
 
 def at(level, rows=2):
@@ -243,27 +241,20 @@ def late(ratio):
     return StaleContext(ratio, lag=2, warm=2)
 
 
-def worker(rank, size, folder, ratios):
+def worker(rank, size, ratios):
     """One process: one patch of the events, all of the solver."""
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size
-    )
-    torch.set_num_threads(1)
+    del rank, size
     told = []
     for ratio in ratios:
         split = late(ratio).with_memory(plain(network(DEEP)), ManyProcesses())
         told.append((drawn(split, 6, x=wide()), dict(split.traffic)))
         split.finish()
-    torch.save(told, f"{folder}/{rank}.pt")
-    distributed.barrier()
-    distributed.destroy_process_group()
+    return told
 
 
-def checked(folder, size, ratios):
+def checked(size, ratios):
     """Compare processes with the simulator."""
-    torch.multiprocessing.spawn(worker, (size, str(folder), ratios), nprocs=size)
-    ranks = [torch.load(folder / f"{rank}.pt") for rank in range(size)]
-    for ratio, told in zip(ratios, zip(*ranks, strict=True), strict=True):
+    for ratio, told in zip(ratios, zip(*run(size, worker, ratios), strict=True), strict=True):
         alone = late(ratio).with_memory(plain(network(DEEP)), OneProcess(size))
         x = drawn(alone, 6, x=wide())
         for seen, _ in told:
@@ -275,12 +266,12 @@ def checked(folder, size, ratios):
 
 @gloo
 class TestManyProcesses:
-    def test_two_processes_answer_as_the_simulator(self, tmp_path):
-        checked(tmp_path, 2, (1.0,))
+    def test_two_processes_answer_as_the_simulator(self):
+        checked(2, (1.0,))
 
     @pytest.mark.slow
-    def test_four_processes_answer_as_the_simulator(self, tmp_path):
-        checked(tmp_path, 4, (1.0, 0.1, 0.5))
+    def test_four_processes_answer_as_the_simulator(self):
+        checked(4, (1.0, 0.1, 0.5))
 
     def test_without_a_group_there_are_none(self):
         with pytest.raises(ValueError, match="init_process_group"):

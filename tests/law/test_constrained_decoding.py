@@ -135,7 +135,9 @@ def drawn(done):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize(("steps", "heat"), [(1, 1.0), (3, 1.0), (2, 0.6)])
+@pytest.mark.parametrize(
+    ("steps", "heat"), [(1, 1.0), (2, 0.6), pytest.param(3, 1.0, marks=pytest.mark.slow)]
+)
 def test_ancestral_sampling_averages_the_posterior_over_texts_of_the_language(
     run, name, steps, heat
 ):
@@ -168,8 +170,15 @@ def test_a_language_of_all_texts_changes_no_law(run, name):
     assert_law(drawn(done), law)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("absorbing", 2),
+        ("uniform", 1),
+        pytest.param("absorbing", 1, marks=pytest.mark.slow),
+        pytest.param("uniform", 2, marks=pytest.mark.slow),
+    ],
+)
 def test_holes_of_languages_of_their_own_are_drawn_each_from_its_own_law(run, name, steps):
     """The first is a or b, of the second nothing is said, the third is b or nothing."""
     process, family = FAMILIES[name]
@@ -187,7 +196,7 @@ def test_holes_of_languages_of_their_own_are_drawn_each_from_its_own_law(run, na
     assert_law(drawn(run(Jointly(Ancestral(steps)), process, bounds=bounds)), law)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
+@pytest.mark.parametrize("steps", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_composed_strategy_writes_parts_of_one_text_each_step(run, steps):
     strategy = Composed(order=Position(), steps=steps, temper=Temper(1.0))
     law = {(MASK,) * LENGTH: 1.0}

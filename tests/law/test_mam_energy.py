@@ -167,7 +167,7 @@ def small(length, hidden=16):
     return Transformer(shape)
 
 
-@pytest.mark.parametrize("match", ["kl", "squared"])
+@pytest.mark.parametrize("match", ["kl", pytest.param("squared", marks=pytest.mark.slow)])
 def test_a_chain_of_spins_is_learnt_without_data(match):
     """log Z by both readings, half a nat above free spins; steps that are nearly consistent."""
     spins = Ising(1, 4, seed=1)

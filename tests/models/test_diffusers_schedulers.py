@@ -1,6 +1,7 @@
 """Our solvers inside pipelines of diffusers draw what ``solve`` draws from the same start."""
 
 from contextlib import suppress
+from functools import cache
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ diffusers = pytest.importorskip("diffusers")
 ROWS = 2
 
 
+@cache
 def tiny():
+    """Made when a test asks: the networks of diffusers take seconds to import."""
     torch.manual_seed(0)
     return diffusers.UNet2DModel(
         sample_size=8,
@@ -34,11 +37,8 @@ def tiny():
     ).eval()
 
 
-MODEL = tiny()
-
-
 def pipeline(scheduler, kind=None):
-    pipe = (kind or diffusers.DDPMPipeline)(MODEL, diffusers.DDPMScheduler())
+    pipe = (kind or diffusers.DDPMPipeline)(tiny(), diffusers.DDPMScheduler())
     pipe.scheduler = scheduler  # DDIMPipeline converts what it is made with
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -69,7 +69,7 @@ def drawn_by(pipe, steps):
 def solved(scheduler, prediction="epsilon", clip=None):
     """The same run by the driver."""
     config = diffusers.DDPMScheduler(prediction_type=prediction).config
-    ours = wrap(MODEL, read_schedule(config))
+    ours = wrap(tiny(), read_schedule(config))
     inner = ours.denoiser()
 
     def denoise(x, level):
@@ -161,8 +161,8 @@ def test_our_ddim_is_the_librarys_on_the_librarys_own_time_steps():
     x, y = start(), start()
     for t, due in zip(theirs.timesteps, scheduler.timesteps, strict=True):
         with torch.no_grad():
-            x = theirs.step(MODEL(x, t).sample, t, x).prev_sample
-            y = scheduler.step(MODEL(y, due).sample, due, y).prev_sample
+            x = theirs.step(tiny()(x, t).sample, t, x).prev_sample
+            y = scheduler.step(tiny()(y, due).sample, due, y).prev_sample
     close(y, x)
 
 
@@ -182,8 +182,8 @@ def test_our_ddim_is_the_librarys_euler_where_paths_are_straight():
     x, y = start(), start()
     for t, due in zip(theirs.timesteps, scheduler.timesteps, strict=True):
         with torch.no_grad():
-            x = theirs.step(MODEL(x, t).sample, t, x).prev_sample
-            y = scheduler.step(MODEL(y, due).sample, due, y).prev_sample
+            x = theirs.step(tiny()(x, t).sample, t, x).prev_sample
+            y = scheduler.step(tiny()(y, due).sample, due, y).prev_sample
     close(y, x)
 
 
@@ -220,9 +220,9 @@ def test_what_a_pipeline_does_to_the_events_between_steps_counts():
         for place, t in enumerate(scheduler.timesteps):
             shown = x + move if place == 2 else x
             with torch.no_grad():
-                x = scheduler.step(MODEL(shown, t).sample, t, shown, return_dict=False)[0]
+                x = scheduler.step(tiny()(shown, t).sample, t, shown, return_dict=False)[0]
         outcomes.append(x)
-    ours = wrap(MODEL, read_schedule(config))
+    ours = wrap(tiny(), read_schedule(config))
     process, key = ours.schedule.process, Key(rng.rows(0, 0, ROWS))
     levels = scheduler.levels
     alpha = [process.alpha(process.time_of(torch.tensor(s, dtype=torch.float64))) for s in levels]

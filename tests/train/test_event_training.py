@@ -87,20 +87,27 @@ def small(**changes):
     )
 
 
-def test_the_loss_comes_down_to_the_least_there_is(tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run, what it lost before its first step, and how it ended."""
     prepared = prepare(config(), cloud(), CPU)
+    before = score(prepared).value
+    return prepared, before, train(prepared, tmp_path_factory.mktemp("trained") / "run")
+
+
+def test_the_loss_comes_down_to_the_least_there_is(trained):
+    prepared, before, finished = trained
     way, key = prepared.objective, held_out_key(prepared, 1024)
     batch = held_out(prepared, 1024)
     squares = way(prepared.config.process, lambda label, beside: exact, batch, key)
     least = (squares.total / squares.count).item()
-    before = score(prepared).value
-    after = train(prepared, tmp_path / "run").standing.evaluation.value
+    after = finished.standing.evaluation.value
     assert before > 1.05 * least, "what a Gaussian of the data's spread would lose"
     assert -0.1 < (after - least) / (before - least) < 0.4
 
 
-def test_a_trained_model_is_the_exact_mean_where_it_was_trained(tmp_path):
-    finished = train(prepare(config(), cloud(), CPU), tmp_path / "run")
+def test_a_trained_model_is_the_exact_mean_where_it_was_trained(trained):
+    _, _, finished = trained
     model = event_model.load(finished.folder / "model")
     y, s = cloud(512).values.double(), torch.full((512,), 0.4, dtype=torch.float64)
     y = y + 0.4 * rng.normal(Key(rng.rows(9, 0, 512)), 0, 2)

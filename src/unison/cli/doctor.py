@@ -55,8 +55,7 @@ class Flags:
     Attributes:
         threads: Time one evaluation, of the model or of a small network, with one thread, two and
             so on up to all cores, and on the cores of one memory node where there are several.
-            The best way is kept and used by generate, serve and train unless OMP_NUM_THREADS is
-            set.
+            The best way is kept, and used by generate and serve unless OMP_NUM_THREADS is set.
         server: Address of a server to try out instead, such as http://127.0.0.1:8000.
         dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
         tokenizer: tokenizer.json, or its folder, where the model has none.

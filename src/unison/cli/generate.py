@@ -84,7 +84,8 @@ class Flags:
         trace: File to write what every step did to; unison replay shows it.
         show: Draw the canvas while it is written; needs a terminal.
         dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
-        weights: Pack the weights: exact changes none of them, 8 and 4 round to so many bits.
+        weights: Fewer bits a weight: exact changes none of them; 8, 4 and adaptive4 round, and are
+            fast for few positions; dynamic8 and bfloat16 are for many (docs/quantisation.md).
         tokenizer: tokenizer.json, or its folder, where the model has none.
         adapter: Low-rank adapter to apply.
         device: auto, cpu, cuda or cuda:N.
@@ -183,7 +184,7 @@ def _loaded(name: str | None, flags: Flags) -> LanguageModel:
         name or shared.unnamed(), flags.device, flags.dtype, flags.tokenizer, flags.adapter
     )
     if flags.weights is not None:
-        if model.device.type == "cpu" and not precision.compiled():
+        if model.device.type == "cpu" and not precision.quick(flags.weights):
             shared.log("packed weights are slow without numba; pip install 'unison[fast]'")
         model = precision.quantised(model, flags.weights)
     return devices.spread(model, flags.devices)

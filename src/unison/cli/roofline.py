@@ -71,7 +71,7 @@ def run(arguments: list[str]) -> None:
 
 
 def makers() -> dict[str, Maker]:
-    """Return the rows that only this room can make; a server's where its extra is installed."""
+    """Return the rows that are made of rooms the bench knows nothing of."""
     return {"distil": distilling, "serve": serving}
 
 

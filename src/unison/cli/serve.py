@@ -29,7 +29,8 @@ class Flags:
     Attributes:
         insecure: Let other machines in without keys.
         dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
-        weights: Pack the weights: exact changes none of them, 8 and 4 round to so many bits.
+        weights: Fewer bits a weight: exact changes none of them; 8, 4 and adaptive4 round, and are
+            fast for few positions; dynamic8 and bfloat16 are for many (docs/quantisation.md).
         tokenizer: tokenizer.json, or its folder, where the model has none.
         adapter: Low-rank adapter to apply.
         device: auto, cpu, cuda or cuda:N.
@@ -96,6 +97,6 @@ def _loaded(place: str, flags: Flags) -> LanguageModel:
     model = load(place, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
     if flags.weights is None:
         return model
-    if model.device.type == "cpu" and not precision.compiled():
+    if model.device.type == "cpu" and not precision.quick(flags.weights):
         shared.log("packed weights are slow without numba; pip install 'unison[fast]'")
     return precision.quantised(model, flags.weights)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unison.compress.levels import CompressError, Levels, losses, noisy
+from unison.compress.levels import CompressError, Levels, Noisy, losses, noisy
 from unison.models import Transformer
 from unison.process import Process
 from unison.types import Tokens
@@ -70,20 +70,20 @@ def moments(
     gathered = {name: _Sums(network.get_submodule(name).weight) for name in names}  # pyright: ignore
     for one in noisy(levels, process, text):
         if weighting == "time":
-            with torch.no_grad(), observed(network, names, gathered_plainly(gathered)):
+            with torch.no_grad(), observed(network, names, _plainly(gathered)):
                 losses(process, network, one)
         else:
             _by_gradient(network, process, one, gathered)
     return {name: sums.means() for name, sums in gathered.items()}
 
 
-def gathered_plainly(gathered: Mapping[str, "_Sums"]) -> Seen:
+def _plainly(gathered: Mapping[str, "_Sums"]) -> Seen:
     """Return an observer that counts every position the same."""
     return lambda name, x, y: gathered[name].add(x.flatten(0, -2), None)
 
 
 def _by_gradient(
-    network: Transformer, process: Process, one: Any, gathered: Mapping[str, "_Sums"]
+    network: Transformer, process: Process, one: Noisy, gathered: Mapping[str, "_Sums"]
 ) -> None:
     """Add some rows of one level, by the gradient at each layer's output."""
 

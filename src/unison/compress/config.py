@@ -25,6 +25,7 @@ class Compress:
         weighting: Which positions count in rounding: time for all alike, gradient for those where
             the bound looks.
         levels: Rows of calibration text and their noise.
+        length: Tokens of a row; ``None`` for the model's longest.
         score_rows: Held-out rows that every stage is scored on.
         passes: Noise draws per row.
         rounds: Evaluations that are timed of each stage, in turns.
@@ -39,14 +40,16 @@ class Compress:
     quantise: Literal[0, 4, 8] = 0
     weighting: Weighting = "time"
     levels: Levels = field(default_factory=Levels)
+    length: int | None = None
     score_rows: int = 256
     passes: int = 2
     rounds: int = 9
 
     def __post_init__(self) -> None:
-        for name in ("score_rows", "passes", "rounds"):
-            if getattr(self, name) < 1:
-                raise CompressError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        for name in ("score_rows", "passes", "rounds", "length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise CompressError(f"{name} must be at least 1, got {value}.")
         for name in ("prune_heads", "prune_mlp"):
             if not 0 <= getattr(self, name) < 1:
                 raise CompressError(f"{name} must be in [0, 1), got {getattr(self, name)}.")

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unison.compress import calibration, rounding
+from unison.compress.beside import divergences
 from unison.compress.calibration import Weighting, transformer
 from unison.compress.levels import CompressError, Levels, mean_losses
 from unison.engine.quantised import grid
@@ -67,11 +68,13 @@ class Suffering(NamedTuple):
 
     Attributes:
         outputs: Relative error of a layer's output, the mean over layers.
+        divergence: KL(before || after) of the beliefs, nats per position.
         before: The bound's integrand there, nats per token.
         after: The same of the rounded model, under the same noise.
     """
 
     outputs: Float[Tensor, " T"]
+    divergence: Float[Tensor, " T"]
     before: Float[Tensor, " T"]
     after: Float[Tensor, " T"]
 
@@ -139,6 +142,7 @@ def suffering(
     errors = calibration.output_errors(was, before.process, text, changes, levels)
     return Suffering(
         torch.stack(list(errors.values())).mean(0),
+        divergences(levels, before.process, (was, now), text),
         *(mean_losses(levels, before.process, one, text) for one in (was, now)),
     )
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unison.compress.beside import Both
 from unison.compress.calibration import transformer
 from unison.compress.levels import CompressError
 from unison.data import BlockStream
@@ -78,35 +79,9 @@ class Imitation:
 
     def losses(self, process: Any, network: Any, batch: Batch, key: Key) -> Float[Tensor, "B L"]:
         """Return the loss of every position."""
-        both = _Both(network, self.teacher)
+        both = Both(network, self.teacher)
         bound = bound_of(process, network).losses(process, both, batch, key)
         return bound + self.weight * both.distance().where(bound != 0, 0.0)
-
-
-class _Both:
-    """The student, whose every call the teacher hears too."""
-
-    def __init__(self, student: Any, teacher: Any) -> None:
-        self._student, self._teacher = student, teacher
-        self._answers: list[tuple[Tensor, Tensor]] = []
-
-    @property
-    def config(self) -> Any:
-        """The student's."""
-        return self._student.config
-
-    def __call__(self, *said: Any) -> Tensor:
-        """Return the student's logits."""
-        with torch.no_grad():
-            taught = self._teacher(*said)
-        answer = self._student(*said)
-        self._answers.append((taught, answer))
-        return answer
-
-    def distance(self) -> Float[Tensor, "B L"]:
-        """Return KL(teacher || student) in nats at every position of the last call."""
-        log_p, log_q = (one.float().log_softmax(-1) for one in self._answers[-1])
-        return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
 def recovered(

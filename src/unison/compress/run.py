@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from unison.compress import pruning, quantising, scoring, speed, table
+from unison.compress.beside import divergences
 from unison.compress.calibration import transformer
 from unison.compress.config import Compress
 from unison.compress.levels import CompressError
@@ -102,12 +103,13 @@ def material(model: LanguageModel, train: Split, held: Split, config: Compress) 
     Raises:
         CompressError: One of them is too short.
     """
-    text, whole = evaluation_blocks(train, model.max_length)
+    length = _length(model, config)
+    text, whole = evaluation_blocks(train, length)
     text = text[whole.all(1)]
-    tokens, valid = evaluation_blocks(held, model.max_length)
+    tokens, valid = evaluation_blocks(held, length)
     if not len(text) or len(tokens) < 2:
         raise CompressError(
-            f"the text is too short: {len(text)} rows of {model.max_length} tokens to calibrate on "
+            f"the text is too short: {len(text)} rows of {length} tokens to calibrate on "
             f"and {len(tokens)} held out, and at least 1 and 2 are needed; give more text."
         )
     rows = slice(config.score_rows)
@@ -123,6 +125,11 @@ def checked(model: LanguageModel, config: Compress) -> None:
         CompressError: The network is another library's, or the settings do not fit it.
     """
     network = transformer(model.network)
+    if _length(model, config) > model.max_length:
+        raise CompressError(
+            f"rows of {config.length} tokens are longer than the {model.max_length} that this "
+            "model reads; take shorter ones."
+        )
     if not (config.prunes or config.quantise):
         raise CompressError(
             "nothing would be compressed; give at least one of --quantise, --prune-heads, "
@@ -179,8 +186,7 @@ def compress(
         observe(f"{config.quantise} bits")
         before, how = stages[-1].model, _quantise(config)
         rounded, layers = quantising.quantised(before, text.text, how)
-        whole = text.held.tokens[text.held.valid.all(1)].to(model.device)
-        levels = quantising.suffering(before, rounded, whole, how.levels)
+        levels = quantising.suffering(before, rounded, _whole(text.held, model), how.levels)
         stages.append(Stage(f"{config.quantise} bits", rounded, config.quantise))
     observe("scores and times")
     return Compressed(stages, _rows(stages, text.held, config, save), layers, levels)
@@ -214,18 +220,32 @@ def _steps(
 def _rows(stages: Sequence[Stage], held: Held, config: Compress, save: Saver) -> list[Row]:
     scores = [scoring.scored(stage.model, held, config.levels.batch_size) for stage in stages]
     networks = {stage.name: _as_run(stage) for stage in stages}
-    length = stages[0].model.max_length
+    original, length = stages[0].model, _length(stages[0].model, config)
+    rows = _whole(held, original)
     times = speed.speeds(networks, length, config.rounds, config.levels.seed)
     return [
         Row(
             stage.name,
             scoring.quality(scores[0], score, held),
+            _divergence(original, stage.model, rows, config),
             sum(weight.numel() for weight in stage.model.network.parameters()),
             _bytes(stage, save),
             times[stage.name],
         )
         for stage, score in zip(stages, scores, strict=True)
     ]
+
+
+def _divergence(
+    original: LanguageModel, model: LanguageModel, rows: Tokens, config: Compress
+) -> float:
+    networks = (original.network, model.network)
+    return float(divergences(config.levels, original.process, networks, rows).mean())
+
+
+def _whole(held: Held, model: LanguageModel) -> Tokens:
+    """Return the held-out rows without padding."""
+    return held.tokens[held.valid.all(1)].to(model.device)
 
 
 def _as_run(stage: Stage) -> Any:
@@ -237,6 +257,10 @@ def _bytes(stage: Stage, save: Saver) -> int:
     with TemporaryDirectory() as folder:
         save(stage.model, Path(folder) / "model", stage.bits)
         return sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors"))
+
+
+def _length(model: LanguageModel, config: Compress) -> int:
+    return model.max_length if config.length is None else config.length
 
 
 def _prune(config: Compress) -> Prune:

@@ -56,7 +56,7 @@ def speeds(
 
 @torch.no_grad()
 def _once(network: Any, length: int, seed: int) -> float:
-    weight = next(iter(network.state_dict().values()))
+    weight = next(network.parameters())
     u = rng.uniform(Key(rng.rows(seed, 0, 1)), _SITE, length)
     tokens = (u * network.config.vocab_size).long().to(weight.device)
     sigma = torch.full((1,), 0.5, device=weight.device)

@@ -8,8 +8,8 @@ from unison.compress.speed import Speed
 from unison.evaluate.likelihood import interval
 
 _HEAD = (
-    "stage", "bits/byte", "95 % interval", "change", "parameters", "bytes on disk",
-    "forward, CPU ms", "tokens/s, ratio",
+    "stage", "bits/byte", "95 % interval", "change", "KL, nats/token", "parameters",
+    "bytes on disk", "forward, CPU ms", "tokens/s, ratio",
 )  # fmt: skip
 
 
@@ -19,6 +19,7 @@ class Row(NamedTuple):
     Attributes:
         stage: Its name.
         quality: On held-out text.
+        divergence: KL(original || stage) of the beliefs there, nats per token, mean over levels.
         parameters: Weights of the network.
         disk: Bytes of the folder's weights.
         speed: Of one evaluation.
@@ -26,6 +27,7 @@ class Row(NamedTuple):
 
     stage: str
     quality: Quality
+    divergence: float
     parameters: int
     disk: int
     speed: Speed
@@ -39,6 +41,7 @@ def document(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "bits_per_byte": row.quality.bound._asdict(),
             "change": row.quality.change._asdict(),
             "relative_change": row.quality.relative,
+            "divergence": row.divergence,
             "parameters": row.parameters,
             "bytes": row.disk,
             "forward_ms": row.speed.milliseconds,
@@ -63,6 +66,7 @@ def _cells(row: Row) -> list[str]:
         f"{row.quality.bound.value:.4f}",
         f"[{low:.4f}, {high:.4f}]",
         "" if not change.value and not change.stderr else _change(row.quality),
+        f"{row.divergence:.5f}",
         f"{row.parameters:,}",
         f"{row.disk:,}",
         f"{row.speed.milliseconds:.1f}",

@@ -91,9 +91,7 @@ def listed(text: str) -> Cores:
     """Return the numbers of a list as Linux writes it: 0-3,8,10-11."""
     parts = [part.partition("-") for part in text.strip().split(",") if part]
     return frozenset(
-        number
-        for first, _, last in parts
-        for number in range(int(first), int(last or first) + 1)
+        number for first, _, last in parts for number in range(int(first), int(last or first) + 1)
     )
 
 

@@ -88,9 +88,7 @@ def speculation(
         drawn,
         _part(model, BUILDERS, "builder", usual["builder"] if builder is None else builder),
         _verifier(model, "match" if verifier is None else verifier),
-        _part(
-            model, SCHEDULERS, "scheduler", usual["scheduler"] if scheduler is None else scheduler
-        ),
+        _scheduler(model, usual["scheduler"] if scheduler is None else scheduler),
         _policy(model, "plain" if policy is None else policy),
         target,
     )
@@ -140,6 +138,16 @@ def _verifier(model: LanguageModel, said: Any) -> Verifier:
     return trained.kind.verifier(trained.module)
 
 
+def _scheduler(model: LanguageModel, said: Any) -> Scheduler:
+    if isinstance(said, str) and saving.is_drafter(Path(said)):
+        raise ValueError(
+            f"{said} holds a trained drafter, which is no scheduler; one that judges its drafts "
+            f"(unison train-drafter acceptance) goes with specdec: --drafter {said} "
+            "--scheduler specdec."
+        )
+    return _part(model, SCHEDULERS, "scheduler", said)
+
+
 def _policy(model: LanguageModel, said: Any) -> Policy:
     if not isinstance(said, str):
         return said
@@ -160,8 +168,9 @@ def _part(
         return said
     name, settings = spelt(said)
     if name not in table:
+        known = SCHEDULER_NAMES if table is SCHEDULERS else tuple(table)
         raise ValueError(
-            f"unknown {what} {name!r}{nearest(name, table)}; known: {', '.join(table)}."
+            f"unknown {what} {name!r}{nearest(name, known)}; known: {', '.join(known)}."
         )
     kind = table[name]
     for field in fields(kind):  # pyright: ignore[reportArgumentType]

@@ -77,11 +77,15 @@ def _blocks(
 ) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
-    def may(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        del head
-        return known(row, query, key)
-
-    return create_block_mask(may, rows, None, length, length, device=str(device), BLOCK_SIZE=BLOCK)
+    return create_block_mask(
+        lambda row, head, query, key: known(row, query, key),
+        rows,
+        None,
+        length,
+        length,
+        device=str(device),
+        BLOCK_SIZE=BLOCK,
+    )
 
 
 def _plain() -> Callable[..., Tensor]:

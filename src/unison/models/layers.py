@@ -143,7 +143,7 @@ def steady(function: Map, x: Float[Tensor, "*P D"]) -> Tensor:
 
 
 def _slow_backward(heads: Tensor) -> bool:
-    """Return whether attention is faster in float32: its bfloat16 gradient on a CPU takes thrice."""
+    """Return whether float32 attends faster: the bfloat16 gradient on a CPU takes thrice."""
     learning = heads.requires_grad and torch.is_grad_enabled()
     return heads.is_cpu and heads.dtype == torch.bfloat16 and learning
 

@@ -4,6 +4,7 @@ The backbone of DiT (Peebles & Xie, 2022, arXiv:2212.09748) as used for text by 
 other settings that of Llama, Qwen and GPT-2 and of the diffusion models grown from them.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from unison.models import layers, sight
 from unison.models.config import TransformerConfig
-from unison.models.layers import Cond, Hidden
+from unison.models.layers import Cond, Hidden, Seen
 from unison.models.view import View
 from unison.types import Logits, Mask, SoftTokens, Time, Tokens
 
@@ -30,7 +31,7 @@ class Transformer(nn.Module):
     """
 
     remembers = True
-    masks = staticmethod(sight.mask)
+    masks: Callable[..., Seen] = staticmethod(sight.mask)
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

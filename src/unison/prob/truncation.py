@@ -5,6 +5,7 @@ Whoever applies several does so in the order of this file.
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -44,6 +45,8 @@ def top_p(logp: LogP, p: float) -> LogP:
     if logp.device.type != "cpu" or logp.shape[-1] <= 4 * _HEAD:
         return _sorted_top_p(logp, p)
     flat = logp.flatten(0, -2)
+    if bool((flat.amax(-1) < math.log(p / _HEAD)).all()):  # no head holds that mass
+        return _sorted_top_p(logp, p)
     kept, found = _head_top_p(flat, p)
     if not bool(found.all()):
         kept[~found] = _sorted_top_p(flat[~found], p)
@@ -85,11 +88,29 @@ def _some(logp: LogP, p: float) -> float:
 
 
 def _sorted_top_p(logp: LogP, p: float) -> LogP:
+    if logp.device.type == "cpu" and logp.dtype == torch.float32 and not logp.requires_grad:
+        return _cut_top_p(logp, p)
     ordered, order = logp.sort(dim=-1, descending=True, stable=True)
     probability = ordered.exp()
     before = probability.cumsum(-1) - probability
     kept = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, order, before < p)
     return logp.where(kept, -torch.inf).log_softmax(-1)
+
+
+def _cut_top_p(logp: LogP, p: float) -> LogP:
+    """Return the same from sorted values alone: numpy sorts those in a fraction of the time.
+
+    What is likelier than the last one kept stays, and of its equals the first ones.
+    """
+    ordered = torch.from_numpy(-np.sort(-logp.numpy()))
+    probability = ordered.exp()
+    count = (probability.cumsum(-1) - probability < p).sum(-1, keepdim=True)
+    least = ordered.gather(-1, count - 1)
+    above, equal = logp > least, logp == least
+    room = count - above.sum(-1, keepdim=True)
+    if bool((equal.sum(-1, keepdim=True) > room).any()):
+        equal = equal & (equal.cumsum(-1) <= room)
+    return logp.where(above | equal, -torch.inf).log_softmax(-1)
 
 
 def _head_top_p(logp: LogP, p: float) -> tuple[LogP, Bool[Tensor, "*N"]]:

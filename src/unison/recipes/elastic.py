@@ -90,7 +90,7 @@ def train_elastic(
 
 
 def _afresh(config: ElasticRun, text: Sequence[str], device: str, steps: int) -> _Begun:
-    settings = config.train
+    settings = running.as_train(config.train, None)
     plain = prepare(settings, text, device_of(device))
     prepared, refresh = running.prepare(config.elastic, settings, plain)
     notes = {"train": folder.plain(settings), "text": list(text)}

@@ -100,13 +100,16 @@ class Learning:
         return torch.is_grad_enabled() and self.network.training
 
 
+Evaluated = Transformer | Learning
+
+
 def learning(
     config: Train,
     prepared: Prepared,
     placed: Placed,
     compiler: Compiler = whole,
     say: Say = _LOG.warning,
-) -> Transformer:
+) -> Evaluated:
     """Return what the steps of a run evaluate: its network, or the same compiled.
 
     Falls back to the network, after one line, where it cannot be compiled.
@@ -125,7 +128,7 @@ def learning(
     why = unfit(config, placed)
     if why is None:
         forward, hidden = (Graphs(f, compiler, say) for f in (network.forward, network.features))
-        made = cast(Transformer, Learning(network, forward, hidden))
+        made = Learning(network, forward, hidden)
         failure = _tried(config, prepared, made)
         if failure is None and not forward.failed + hidden.failed:
             return made
@@ -157,7 +160,7 @@ def unfit(config: Train, placed: Placed) -> str | None:
     return None
 
 
-def _tried(config: Train, prepared: Prepared, made: Transformer) -> str | None:
+def _tried(config: Train, prepared: Prepared, made: Learning) -> str | None:
     """Take the gradient of some rows at the first and the last step; return what went wrong.
 
     An objective may ask for other shapes at the end than at the beginning. Gradients are thrown
@@ -177,13 +180,13 @@ def _tried(config: Train, prepared: Prepared, made: Transformer) -> str | None:
     return None
 
 
-def _gradient(config: Train, prepared: Prepared, made: Transformer, step: int) -> None:
+def _gradient(config: Train, prepared: Prepared, made: Learning, step: int) -> None:
     rows = min(config.micro_batch or config.batch_size, config.batch_size)
     device = next(made.parameters()).device
     read = prepared.corpus.rows(config.model.max_length, prepared.stream.indices(0)[:rows])
     read = read.to(device)
     strata = rng.stratified(config.seed, step, config.batch_size)[:rows].to(device)
     key = Key(batch_key(config.seed, step, config.batch_size).seed[:rows], step)
-    learner = Learner(made, prepared.process, prepared.objective, [])
+    learner = Learner(cast(Transformer, made), prepared.process, prepared.objective, [])
     batch = Batch(read.tokens, strata, read.valid, read.given)
     nats(learner, config, batch, key).total.backward()

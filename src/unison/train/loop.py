@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import nn
 
 from unison.data import Rows
+from unison.models import Transformer
 from unison.scale.elastic import Memory
 from unison.scale.peers import peers_of
 from unison.scale.placing import Placed, alone
@@ -195,11 +196,11 @@ def _gone_back(state: State, guard: Guard, keeping: Keeping, hooks: Hooks) -> St
 
 def _ready(config: Train, prepared: Prepared, placed: Placed) -> tuple[Learner, Parts]:
     """Return what a step works on, and all of a run that changes."""
-    network = prepared.network.train()
+    prepared.network.train()
     average, optimizers = Average(placed.own, config.ema), optim.make(placed.own, config.optimizer)
     peers = peers_of(placed)
     parts = Parts(placed.own, average, optimizers, prepared.frozen, peers)
-    seen = learning(config, prepared, placed)
+    seen = cast(Transformer, learning(config, prepared, placed))
     return Learner(seen, prepared.process, prepared.objective, optimizers, placed, peers), parts
 
 

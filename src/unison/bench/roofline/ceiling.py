@@ -60,7 +60,8 @@ class Peaks:
     def computing(self, flops: Mapping[str, int]) -> float:
         """Return the seconds that products take; types nobody measured count as float32."""
         usual = self.products["float32"]
-        return sum(count / self.products.get(dtype, usual) for dtype, count in flops.items())
+        times = (count / self.products.get(dtype, usual) for dtype, count in flops.items())
+        return sum(times, 0.0)
 
     def moving(self, size: int) -> float:
         """Return the seconds that bytes take."""

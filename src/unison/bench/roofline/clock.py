@@ -67,7 +67,7 @@ class Inside:
         """Return the seconds spent inside since this was asked last."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        seconds = sum(between(*visit) for visit in self._visits)
+        seconds = sum((between(*visit) for visit in self._visits), 0.0)
         self._visits.clear()
         return seconds
 

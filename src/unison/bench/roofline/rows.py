@@ -1,8 +1,9 @@
 """How near is a piece of work to its limit, and where does the rest go? Times into a row."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from unison.bench.roofline.ceiling import Bound, Peaks
@@ -136,7 +137,7 @@ def row(work: Work, size: str, dtype: str, timing: Timing, peaks: Sequence[Peaks
         peaks[0].bound(per_step, moved),
         spread([limit / whole for limit, whole in zip(least, taken, strict=True)]),
         spread(outside) if work.decodes else None,
-        gaps(merged(timing), sum(timing.compared), peaks[len(peaks) // 2]),
+        gaps(merged(timing), sum(timing.compared), peaks[len(peaks) // 2], moved),
     )
 
 
@@ -159,7 +160,9 @@ def without(watched: Watched, price: float) -> Watched:
     return watched._replace(operations=operations)
 
 
-def gaps(operations: Mapping[Operation, Spent], seconds: float, peaks: Peaks) -> tuple[Gap, ...]:
+def gaps(
+    operations: Mapping[Operation, Spent], seconds: float, peaks: Peaks, working: int
+) -> tuple[Gap, ...]:
     """Return the kinds of operations that lose most, the largest loss first.
 
     What operations take while they are watched is held against the time of the work while it is
@@ -169,21 +172,30 @@ def gaps(operations: Mapping[Operation, Spent], seconds: float, peaks: Peaks) ->
         operations: What they took together.
         seconds: What the work took, as often as it was watched.
         peaks: What an operation could come to.
+        working: Bytes that a step must move: what was there before comes from as far away as all
+            of it together, what was just made from as far as an operation's own bytes.
     """
-    busy = sum(spent.seconds for spent in operations.values())
+    busy = sum((spent.seconds for spent in operations.values()), 0.0)
     whole = max(seconds, busy)
     kinds: dict[str, dict[Operation, Spent]] = defaultdict(dict)
     for one, spent in operations.items():
         kinds[one.kind][one] = spent
-    found = [_gap(kind, some, whole, peaks) for kind, some in kinds.items()]
+    found = [
+        _gap(kind, some, whole, partial(_least, peaks, working)) for kind, some in kinds.items()
+    ]
     idle = (whole - busy) / whole
     found.append(Gap(BETWEEN, idle, 0.0, idle))
     return tuple(sorted(found, key=lambda gap: -gap.lost)[:GAPS])
 
 
-def _gap(kind: str, some: Mapping[Operation, Spent], whole: float, peaks: Peaks) -> Gap:
-    least = {one: spent.calls * _least(one, peaks) for one, spent in some.items()}
-    taken, limit = sum(spent.seconds for spent in some.values()), sum(least.values())
+def _gap(
+    kind: str,
+    some: Mapping[Operation, Spent],
+    whole: float,
+    once: Callable[[Operation], float],
+) -> Gap:
+    least = {one: spent.calls * once(one) for one, spent in some.items()}
+    taken, limit = sum((spent.seconds for spent in some.values()), 0.0), sum(least.values(), 0.0)
     losses: dict[str, float] = defaultdict(float)
     for one, spent in some.items():
         losses[f"{one.name}, {one.shape}" if one.shape else one.name] += spent.seconds - least[one]
@@ -192,5 +204,7 @@ def _gap(kind: str, some: Mapping[Operation, Spent], whole: float, peaks: Peaks)
     return Gap(kind, taken / whole, of_limit, (taken - limit) / whole, mostly)
 
 
-def _least(one: Operation, peaks: Peaks) -> float:
-    return peaks.seconds({one.dtype: one.flops} if one.flops else {}, one.bytes)
+def _least(peaks: Peaks, working: int, one: Operation) -> float:
+    near = peaks.moving(one.bytes) * (one.bytes - one.far) / one.bytes if one.bytes else 0.0
+    moving = near + one.far / peaks.bandwidth(max(working, one.bytes))
+    return max(peaks.computing({one.dtype: one.flops} if one.flops else {}), moving)

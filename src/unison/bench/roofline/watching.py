@@ -23,6 +23,7 @@ class Operation(NamedTuple):
         dtype: Of its first operand.
         flops: Of the matrix products in it.
         bytes: Its operands and results, each once.
+        far: Of these, the bytes of what was there before the work.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Operation(NamedTuple):
     dtype: str
     flops: int
     bytes: int
+    far: int
 
 
 class Spent(NamedTuple):
@@ -95,9 +97,8 @@ class Watching(TorchDispatchMode):
         if func is torch.ops.aten.lift_fresh.default:  # a number that Python made a tensor of
             self._made.add(_storage(args[0]))
         if touched.reads or touched.writes:
-            self._seen.append((_operation(func, args, touched), began, ended))
-            self._move("read", touched.reads)
-            self._move("write", touched.writes)
+            far = self._move("read", touched.reads) + self._move("write", touched.writes)
+            self._seen.append((_operation(func, args, touched, far), began, ended))
         return result
 
     def seen(self) -> Sequence[tuple[Operation, Moment, Moment]]:
@@ -119,12 +120,15 @@ class Watching(TorchDispatchMode):
         traffic = sum(one.bytes for one, _, _ in self._seen)
         return Watched(operations, flops, sum(self._moved.values()), traffic)
 
-    def _move(self, way: str, parts: Iterable[tuple[int, int]]) -> None:
-        step = self._step()
+    def _move(self, way: str, parts: Iterable[tuple[int, int]]) -> int:
+        """Remember what was there before and moves; return its bytes."""
+        step, far = self._step(), 0
         for storage, size in parts:
             if storage not in self._made:
                 place = (step, way, storage)
                 self._moved[place] = max(self._moved.get(place, 0), size)
+                far += size
+        return far
 
 
 def price(device: torch.device) -> float:
@@ -172,7 +176,7 @@ def _touched(func: Any, args: tuple[Any, ...], kwargs: Any, result: Any) -> _Tou
     return _Touched(tuple(reads), tuple(writes), made)
 
 
-def _operation(func: Any, args: tuple[Any, ...], touched: _Touched) -> Operation:
+def _operation(func: Any, args: tuple[Any, ...], touched: _Touched, far: int) -> Operation:
     name = func.overloadpacket.__name__
     call = call_of(func, args)
     backward = torch._C._current_graph_task_id() != -1
@@ -180,7 +184,7 @@ def _operation(func: Any, args: tuple[Any, ...], touched: _Touched) -> Operation
     first = next(_tensors(args), None)
     dtype = "" if first is None else str(first.dtype).removeprefix("torch.")
     flops = 0 if call is None else call.flops
-    return Operation(kind, name, _shape(call, first), dtype, flops, touched.bytes)
+    return Operation(kind, name, _shape(call, first), dtype, flops, touched.bytes, far)
 
 
 def _shape(call: Product | Attention | None, first: Tensor | None) -> str:

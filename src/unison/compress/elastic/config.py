@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from unison.compress.elastic.sampling import SAMPLINGS, Sampling
 from unison.compress.elastic.space import Space, space
@@ -68,7 +69,7 @@ def stated(model: LanguageModel) -> Space:
     if not isinstance(said, dict):
         raise ValueError("this model does not hold others: it was not trained to be elastic.")
     known = {f.name: said[f.name] for f in dataclasses.fields(Elastic) if f.name in said}
-    settings = {n: tuple(v) if isinstance(v, list) else v for n, v in known.items()}
+    settings: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in known.items()}
     return Elastic(**settings).space(model.network.config)
 
 
@@ -76,10 +77,12 @@ def check(config: Train) -> None:
     """Refuse a run that cannot be elastic.
 
     Raises:
-        TrainError: It is private, or of a model that answers or reads more than tokens.
+        TrainError: It is private, compiled, or of a model that answers or reads more than tokens.
     """
     if config.privacy.on:
         raise TrainError("elastic training looks at a row several times a step; not with privacy.")
+    if config.compile == "on":
+        raise TrainError("elastic training evaluates many shapes a step; leave compile off.")
     if config.model.scalar or config.model.self_conditioning:
         raise TrainError(
             "elastic training is for networks that read and answer tokens alone; leave out "

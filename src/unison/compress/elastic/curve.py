@@ -1,7 +1,5 @@
 """Which loss belongs to which complexity, and which networks does no cheaper one beat?"""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import isotonic_regression
@@ -31,12 +29,11 @@ def fitted(complexity: Values, loss: Values, weights: Values) -> Values:
     return np.interp(costs, costs[seen], fit)[where]
 
 
-def front(complexity: Sequence[float], loss: Sequence[float]) -> Bool[np.ndarray, " N"]:
+def front(complexity: Values, loss: Values) -> Bool[np.ndarray, " N"]:
     """Return which networks are on the Pareto front: none is at most as complex and better.
 
     Of equals, in both, all are; NaN is never.
     """
-    costs, losses = np.asarray(complexity, float), np.asarray(loss, float)
-    no_worse = (costs[:, None] <= costs) & (losses[:, None] <= losses)
-    better = (costs[:, None] < costs) | (losses[:, None] < losses)
-    return ~(no_worse & better).any(0) & ~np.isnan(losses)
+    no_worse = (complexity[:, None] <= complexity) & (loss[:, None] <= loss)
+    better = (complexity[:, None] < complexity) | (loss[:, None] < loss)
+    return ~(no_worse & better).any(0) & ~np.isnan(loss)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from unison.compress.elastic import curve
 from unison.compress.elastic.inside import cut, own
 from unison.compress.elastic.space import Choice, Space
@@ -63,7 +65,7 @@ def table(
         for one in cuts
     ]
     losses = [likelihood.per_token(scored) for scored in scores]
-    best = curve.front(space.complexity, [loss.value for loss in losses])
+    best = curve.front(np.array(space.complexity), np.array([loss.value for loss in losses]))
     return [
         Row(
             choice,

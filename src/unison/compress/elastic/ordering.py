@@ -62,7 +62,7 @@ def _heads(part: Attention) -> None:
     _columns(part.out, asking)
 
 
-def _spread(order: Order, width: int) -> Order:
+def _spread(order: Order, width: int) -> Int[Tensor, " R"]:
     """Return the rows of groups of so many rows, in the order of the groups."""
     return (order[:, None] * width + torch.arange(width, device=order.device)).flatten()
 

@@ -60,6 +60,11 @@ def continued(config: Train, base: LanguageModel, corpus: Corpus) -> Prepared:
     return Prepared(corpus, stream, base.process, network, config.objective)
 
 
-def as_train(config: Train, base: LanguageModel) -> Train:
-    """Return the run with the shape of a model."""
-    return dataclasses.replace(config, model=base.network.config)
+def as_train(config: Train, base: LanguageModel | None) -> Train:
+    """Return the run as it is done: with the shape of the model it goes on from, uncompiled.
+
+    Every step evaluates networks of other shapes, for which graphs would have to be made anew.
+    """
+    shape = config.model if base is None else base.network.config
+    left = "off" if config.compile == "auto" else config.compile
+    return dataclasses.replace(config, model=shape, compile=left)

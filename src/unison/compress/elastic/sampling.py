@@ -74,7 +74,7 @@ def _wanted(kind: Sampling, complexity: Values, losses: Values, seen: Values) ->
     if kind == "complexity" or not (seen > 0).any():
         return np.ones(len(complexity))
     if kind == "front":
-        return curve.front(complexity, np.where(seen > 0, losses, np.nan)).astype(float)  # pyright: ignore
+        return curve.front(complexity, np.where(seen > 0, losses, np.nan)).astype(float)
     excess = np.where(seen > 0, losses - curve.fitted(complexity, losses, seen), 0.0)
     spread = np.sqrt(np.mean(excess[seen > 0] ** 2))
     return np.exp(excess / spread) if spread > 0 else np.ones(len(complexity))

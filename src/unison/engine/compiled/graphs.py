@@ -67,7 +67,7 @@ class Graphs:
 
 
 def shape_of(arguments: Any) -> Hashable:
-    """Return what a graph is for: structure, sizes, dtypes, devices, and the modes of the thread."""
+    """Return what a graph is for: structure, sizes, dtypes, devices, modes of the thread."""
     leaves, structure = pytree.tree_flatten(arguments)
     sizes = tuple(
         (leaf.shape, leaf.stride(), leaf.dtype, leaf.device, leaf.requires_grad)

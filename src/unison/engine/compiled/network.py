@@ -140,7 +140,7 @@ def unfit(network: Network) -> str | None:
         return f"only a plain Transformer is compiled, and this is a {type(network).__name__}"
     config = network.config
     if config.attention == "causal":
-        return "a left-to-right model reads a few tokens at a time, and graphs are of whole canvases"
+        return "a left-to-right model reads few tokens at a time, and graphs are of whole canvases"
     if config.mixture is not None:
         return "in a mixture of experts the sizes depend on the text"
     if config.self_conditioning:

@@ -35,7 +35,9 @@ class Trial(NamedTuple):
 
     def __str__(self) -> str:
         low, high = min(self.ratios), max(self.ratios)
-        return f"{self.gain:.2f} times as fast ({low:.2f} to {high:.2f} in {len(self.ratios)} turns)"
+        return (
+            f"{self.gain:.2f} times as fast ({low:.2f} to {high:.2f} in {len(self.ratios)} turns)"
+        )
 
 
 def tried(

@@ -14,6 +14,7 @@ only those on the lower convex hull of error over bits can be had at any price.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from jaxtyping import Float
@@ -55,22 +56,19 @@ def fitted(weights: Mapping[str, Tensor], budget: float = BUDGET) -> dict[str, G
         ValueError: The budget is below that of one group of 4 bits a row, or a weight has rows of
             another width or numbers out of range.
     """
-    choices = {name: options(weight) for name, weight in weights.items()}
-    chosen = spent(list(choices.values()), budget * sum(w.numel() for w in weights.values()))
+    choices = [options(weight) for weight in weights.values()]
+    chosen = spent(choices, budget * sum(w.numel() for w in weights.values()))
     best = zip(weights.items(), chosen, strict=True)
     return {name: grid.nearest(w, one.bits, one.span, clipped=True) for (name, w), one in best}
 
 
 def options(weight: Float[Tensor, "N K"]) -> list[Choice]:
     """Return the grids a layer may have, coarse to fine, with the error that each has on it."""
-    rows = weight.detach()[:: max(len(weight) // _SAMPLE, 1)].float()
-    power = float(rows.square().sum()) or 1.0
-    found = []
+    sample, found = weight[:: max(len(weight) // _SAMPLE, 1)], []
     for bits in (4, 8):
         for span in spans(weight.shape[1] // GROUP):
-            made = grid.nearest(rows, bits, span)
             header = 8 * HEADER[bits] / LANES / (GROUP * span)
-            error = float((dense(made) - rows).square().sum()) / power
+            error = grid.rough(sample, bits, span)
             found.append(Choice(bits, span, weight.numel() * (bits + header), error))
     return found
 
@@ -88,13 +86,6 @@ def spans(groups: int) -> list[int]:
         else:
             prime += 1
     return found
-
-
-def dense(made: Grid) -> Float[Tensor, "N K"]:
-    """Return the weights of a grid."""
-    values = made.scale.float()[..., None] * made.levels
-    values = values if made.minimum is None else values + made.minimum.float()[..., None]
-    return values.flatten(1)
 
 
 def spent(layers: Sequence[Sequence[Choice]], budget: float) -> list[Choice]:
@@ -117,7 +108,7 @@ def spent(layers: Sequence[Sequence[Choice]], budget: float) -> list[Choice]:
     steps = sorted(
         (-_price(*pair), layer, at)
         for layer, choices in enumerate(hulls)
-        for at, pair in enumerate(zip(choices, choices[1:], strict=False))
+        for at, pair in enumerate(pairwise(choices))
     )  # prices fall along a hull, so a layer's steps come in their order
     for _, layer, at in steps:
         size = hulls[layer][at + 1].size - hulls[layer][at].size

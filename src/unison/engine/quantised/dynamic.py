@@ -96,9 +96,9 @@ class DynamicLinear(nn.Module):
         self.register_buffer("bias", bias)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
         if not self.tied:
             destination[prefix + "weight"] = self.weight
+        super()._save_to_state_dict(destination, prefix, keep_vars)
 
     @property
     def weight(self) -> Float[Tensor, "N K"]:

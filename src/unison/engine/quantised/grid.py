@@ -86,6 +86,13 @@ def nearest(
     )
 
 
+def rough(weight: Float[Tensor, "N K"], bits: Bits, span: int) -> float:
+    """Return the squared error on grids that end where the groups do, over the squared weights."""
+    groups = weight.detach().float().reshape(-1, span * GROUP)
+    fit = _fit_affine(groups, 15, 0) if bits == 4 else _fit_symmetric(groups, 127)
+    return float(_error(groups, fit).sum()) / (float(groups.square().sum()) or 1.0)
+
+
 class _Sought(NamedTuple):
     """Bits of a level, weights of a group, and whether its ends may be cut off."""
 

@@ -5,8 +5,6 @@ bfloat16 are summed in float32 and rounded once. CPUs with AVX512-BF16 or AMX mu
 twice the pace of float32 or more; the others convert, and are slower than float32.
 """
 
-
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -21,7 +21,7 @@ def product(
 ) -> None:
     """Write levels times weights; all in -127 ... 127, and K below 2^17."""
     if levels.is_cpu and native():
-        torch._int_mm(levels, weights, out=into)
+        torch._int_mm(levels, weights, out=into)  # pyright: ignore[reportPrivateImportUsage]
         return
     into.zero_()
     for some, part in zip(levels.split(_EXACT, 1), weights.split(_EXACT), strict=True):
@@ -34,7 +34,7 @@ def native() -> bool:
     signs = torch.tensor([[1, 1], [-1, -1], [1, -1]], dtype=torch.int8) * MOST
     levels, weights = signs.repeat(8, 64), signs.repeat(8, 64).T.contiguous()
     try:
-        found = torch._int_mm(levels, weights)
+        found = torch._int_mm(levels, weights)  # pyright: ignore[reportPrivateImportUsage]
     except RuntimeError:
         return False
     return torch.equal(found.double(), levels.double() @ weights.double())

@@ -64,7 +64,7 @@ def jobs(x: int, weights: Packed, bits: Bits, y: int, rows: int) -> list[int]:
         some = -(-rows // left)
         work = some * entries * blocks * LANES
         crew = 1 if threads == 1 or work < _WORTH_SHARING else threads
-        told += [_compiled(bits, some, each).address, x, source, y, groups, blocks]
+        told += [_compiled(bits, some).address, x, source, y, groups | each << 32, blocks]
         told += [crew, machine.team, 0 if crew == 1 else _shared().address]
         rows -= some
         x += 4 * some * entries
@@ -144,8 +144,8 @@ class _Compiled(NamedTuple):
 
 
 @functools.cache
-def _compiled(bits: Bits, rows: int, each: int) -> _Compiled:
-    return _build("\n".join(_program(bits, rows, each)), "product")
+def _compiled(bits: Bits, rows: int) -> _Compiled:
+    return _build("\n".join(_program(bits, rows)), "product")
 
 
 @functools.cache
@@ -233,18 +233,18 @@ _END = """end: ret void
 attributes #0 = { nounwind "prefer-vector-width"="512" "min-legal-vector-width"="512" }"""
 
 
-def _program(bits: Bits, rows: int, each: int) -> Iterator[str]:
+def _program(bits: Bits, rows: int) -> Iterator[str]:
     """Yield the kernel for one number of rows of x: blocks ``first`` to ``last`` of the weight.
 
-    In short: for every block, for every group of ``each`` times 32 columns, for every column, for every row of x, one fused
-    multiplication and addition of 16 lanes.
+    In short: for every block, for every group, for every column, for every row of x, one fused
+    multiplication and addition of 16 lanes. ``groups`` holds how many there are in its lower half
+    and how often 32 columns each is in its upper.
     """
     yield _START
-    yield f"%K = mul i64 %groups, {GROUP * each}"
+    yield from _sizes(bits)
     for row in range(rows):
         yield f"%skip{row} = mul i64 %K, {row}"
         yield f"%x{row} = getelementptr float, ptr %x, i64 %skip{row}"
-    yield f"%bytes = mul i64 %groups, {HEADER[bits] + each * LEVELS[bits]}"
     yield "br label %blocks"
     yield "blocks:"
     yield "%block = phi i64 [%first, %entry], [%following, %done]"
@@ -254,7 +254,7 @@ def _program(bits: Bits, rows: int, each: int) -> Iterator[str]:
     yield "%from = mul i64 %block, %bytes"
     yield "%here = getelementptr i8, ptr %w, i64 %from"
     yield "br label %group"
-    yield from _group(bits, rows, each)
+    yield from _group(bits, rows)
     yield "done:"
     yield f"%column = mul i64 %block, {LANES}"
     for row in range(rows):
@@ -268,7 +268,18 @@ def _program(bits: Bits, rows: int, each: int) -> Iterator[str]:
     yield _END
 
 
-def _group(bits: Bits, rows: int, each: int) -> Iterator[str]:
+def _sizes(bits: Bits) -> Iterator[str]:
+    """Yield numbers of groups and columns, and of the bytes of a group and a block."""
+    yield "%each = lshr i64 %groups, 32"
+    yield f"%count = and i64 %groups, {2**32 - 1}"
+    yield "%parts = mul i64 %count, %each"
+    yield f"%K = mul i64 %parts, {GROUP}"
+    yield f"%levels = mul i64 %each, {LEVELS[bits]}"
+    yield f"%size = add i64 %levels, {HEADER[bits]}"
+    yield "%bytes = mul i64 %count, %size"
+
+
+def _group(bits: Bits, rows: int) -> Iterator[str]:
     """Yield the loop over the groups of a block, and in it that over every 32 columns."""
     half = GROUP // 2
     sums = [f"%{part}{row}" for row in range(rows) for part in ("low", "high")]
@@ -276,9 +287,9 @@ def _group(bits: Bits, rows: int, each: int) -> Iterator[str]:
     yield "%g = phi i64 [0, %inside], [%next, %closed]"
     for total in sums:
         yield f"{total}_g = phi {_V} [zeroinitializer, %inside], [{total}_{half}, %closed]"
-    yield f"%past = mul i64 %g, {HEADER[bits] + each * LEVELS[bits]}"
+    yield "%past = mul i64 %g, %size"
     yield "%top = getelementptr i8, ptr %here, i64 %past"
-    yield f"%before = mul i64 %g, {each}"
+    yield "%before = mul i64 %g, %each"
     for name, offset in (("d", 0), ("m", 2 * LANES))[: 2 if bits == 4 else 1]:
         yield f"%at_{name} = getelementptr i8, ptr %top, i64 {offset}"
         yield f"%half_{name} = load <{LANES} x half>, ptr %at_{name}, align 1"
@@ -290,11 +301,11 @@ def _group(bits: Bits, rows: int, each: int) -> Iterator[str]:
         yield f"{total}_0 = phi {_V} [{total}_g, %group], [{total}_{half}, %part]"
     yield from _columns(bits, rows)
     yield "%following_part = add i64 %s, 1"
-    yield f"%ended = icmp eq i64 %following_part, {each}"
+    yield "%ended = icmp eq i64 %following_part, %each"
     yield "br i1 %ended, label %closed, label %part"
     yield "closed:"
     yield "%next = add i64 %g, 1"
-    yield "%over = icmp eq i64 %next, %groups"
+    yield "%over = icmp eq i64 %next, %count"
     yield "br i1 %over, label %done, label %group"
 
 

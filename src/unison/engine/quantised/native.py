@@ -94,7 +94,7 @@ def _power_of_two(typing: Any, exponent: Any) -> Any:
 @numba.njit(**LOOSE, inline="always")
 @no_type_check
 def exp(x: Any) -> Any:
-    """exp(x) for x <= 88, to float32: 2^n times a Taylor series within half of ln 2."""
+    """Return e^x for x <= 88, to float32: 2^n times a Taylor series within half of ln 2."""
     x = x if x > LEAST else LEAST
     n = np.int32(x * _PER_LN2 + _SHIFT) - np.int32(128)  # cut towards 0, so made positive first
     steps = np.float32(n)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import Tensor, nn
 
@@ -33,15 +33,15 @@ def quantised(network: Network, bits: Precision = "exact") -> Network:
             takes the smallest format that holds every weight of a layer as it is, so that a
             checkpoint that was quantised (GGUF Q4_1 and Q8_0) stays the same model; "4" and "8"
             round to the nearest, embedding and head to 8 bits in either case; "adaptive4" spends
-            0.16 of float32's bits where they save most error. Fast for many positions: "dynamic8" rounds weights and activations to 8 bits, "bfloat16" to its own.
+            0.16 of float32's bits where they save most error. Fast for many positions: "dynamic8"
+            rounds weights and activations to 8 bits, "bfloat16" both to its own.
 
     Raises:
         ValueError: The network is of another class, there is no such precision, with "exact"
             the weights of a layer lie on no grid, or grids ("exact", "4", "8", "adaptive4") rows of
             weights are no multiple of 32.
     """
-    if bits not in get_args(Precision):
-        raise ValueError(f"bits must be one of {', '.join(get_args(Precision))}, got {bits!r}.")
+    named(bits)
     if not isinstance(network, Transformer):
         raise ValueError(
             f"a {type(network).__name__} cannot be quantised; unison's own Transformer can, which "
@@ -52,6 +52,17 @@ def quantised(network: Network, bits: Precision = "exact") -> Network:
         QuantisedBlock(block) if shortens(block) else block for block in made.blocks
     )
     return made.eval()
+
+
+def named(bits: str) -> Precision:
+    """Return a precision by its name.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if bits not in get_args(Precision):
+        raise ValueError(f"bits must be one of {', '.join(get_args(Precision))}, got {bits!r}.")
+    return cast(Precision, bits)
 
 
 def _rebuilt(network: Transformer, way: Way) -> Any:

@@ -103,7 +103,7 @@ def _finished(at: int, a: int, b: int, c: int, first: int, last: int, d: int) ->
 @numba.njit(**LOOSE)
 @no_type_check
 def _bent(x: Any, start: int, width: int) -> None:
-    """Write over numbers their GELU, tanh form: x times the logistic function of twice the tanh's."""
+    """Write over numbers their GELU, tanh form, as x times a logistic function."""
     for i in range(width):
         v = real_of(x[start + i])
         inner = -_ROOT * (v + _CUBIC * v * v * v)

@@ -17,8 +17,8 @@ pool of N numbers *is* the weights. What keeps training as stable as it is witho
   for any number of sharers. Undivided, the curvature can be n times as large.
 - On average over the signs the undivided step changes an output f by -eta G'f, as without sharing,
   and the divided one by 1 / n of that.
-- AdamW does not see the division: it moves every weight by its rate, as without sharing, and to
-  first order changes an output no more than it would there (triangle inequality).
+- AdamW sees the division in its eps alone. A step of signs, such as its first, moves every weight
+  by the rate, as without sharing, and an output by no more than there (triangle inequality).
 
 Differs: pieces of ``CHUNK`` neighbours are permuted together, each weight with a sign of its own,
 so that reading a pool is reading memory in order; the scales of the paper are all 1, because only

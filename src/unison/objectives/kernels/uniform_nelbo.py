@@ -19,9 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from unison.prob.kernels.arithmetic import exp, finite, log1p, tile
+from unison.prob.kernels.rows import HOW, rowwise, width
 
-_WIDEST = 4096  # logits of a tile
-_HOW = {"num_warps": 8, "enable_fp_fusion": False}  # products and sums rounded as they stand
 Rows = Float[Tensor, " N"]
 
 
@@ -68,12 +67,20 @@ def sums(logits: Float[Tensor, "N K"], ratio: Rows) -> Sums:
         logits: At most single precision.
         ratio: K a / (1 - a), float64.
     """
-    logits = _rowwise(logits)
+    logits = rowwise(logits)
     rows, size = logits.shape
     out = torch.empty(3, rows, dtype=torch.float64, device=logits.device)
     if rows:
-        block = _block(size)
-        _sums[(rows,)](logits, logits.stride(0), ratio.contiguous(), out, size, BLOCK=block, **_HOW)
+        with torch.cuda.device_of(logits):
+            _sums[(rows,)](  # pyright: ignore[reportIndexIssue]
+                logits,
+                logits.stride(0),
+                ratio.contiguous(),
+                out,
+                size,
+                BLOCK=width(size),
+                **HOW,
+            )
     return Sums(*out.unbind(0))
 
 
@@ -81,24 +88,19 @@ def gradient(
     logits: Float[Tensor, "N K"], noisy: Int[Tensor, " N"], clean: Int[Tensor, " N"], slope: Slope
 ) -> Float[Tensor, "N K"]:
     """Return the gradient of the logits, rounded once to their precision."""
-    logits = _rowwise(logits)
+    logits = rowwise(logits)
     rows, size = logits.shape
     grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
     numbers = torch.stack(slope, dim=-1)
     ids = torch.stack([noisy, clean], dim=-1)
     if rows:
-        block = _block(size)
+        block = width(size)
         grid = (rows, triton.cdiv(size, block))
-        _gradient[grid](logits, logits.stride(0), numbers, ids, grad, size, BLOCK=block, **_HOW)
+        with torch.cuda.device_of(logits):
+            _gradient[grid](  # pyright: ignore[reportIndexIssue]
+                logits, logits.stride(0), numbers, ids, grad, size, BLOCK=block, **HOW
+            )
     return grad
-
-
-def _rowwise(logits: Tensor) -> Tensor:
-    return logits if logits.stride(-1) == 1 else logits.contiguous()
-
-
-def _block(size: int) -> int:
-    return min(max(triton.next_power_of_2(size), 256), _WIDEST)
 
 
 @triton.jit

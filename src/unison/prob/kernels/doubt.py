@@ -14,9 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unison.prob.kernels.arithmetic import exp, finite, tile
-
-_WIDEST = 4096  # logits of a tile
-_HOW = {"num_warps": 8, "enable_fp_fusion": False}  # products and sums rounded as they stand
+from unison.prob.kernels.rows import HOW, rowwise, width
 
 
 class Doubt(NamedTuple):
@@ -35,13 +33,14 @@ class Doubt(NamedTuple):
 
 def doubt(logits: Float[Tensor, "*N V"]) -> Doubt:
     """Return the doubt of every row; logits need not be normalised, in at most single precision."""
-    rows = logits.reshape(-1, logits.shape[-1])
-    rows = rows if rows.stride(-1) == 1 else rows.contiguous()
+    rows = rowwise(logits)
     count, size = rows.shape
     out = torch.empty(3, count, dtype=torch.float64, device=logits.device)
-    block = min(max(triton.next_power_of_2(size), 256), _WIDEST)
     if count:
-        _doubt[(count,)](rows, rows.stride(0), out, size, BLOCK=block, **_HOW)
+        with torch.cuda.device_of(rows):
+            _doubt[(count,)](  # pyright: ignore[reportIndexIssue]
+                rows, rows.stride(0), out, size, BLOCK=width(size), **HOW
+            )
     return Doubt(*(part.view(logits.shape[:-1]) for part in out.unbind(0)))
 
 

@@ -23,10 +23,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from unison.prob.kernels.arithmetic import exp, finite, tile
+from unison.prob.kernels.rows import HOW, rowwise, width
 from unison.prob.truncation import COLDEST
-
-_WIDEST = 4096  # logits of a tile
-_HOW = {"num_warps": 8, "enable_fp_fusion": False}  # products and sums rounded as they stand
 
 
 def draw(
@@ -48,28 +46,28 @@ def draw(
     if temperature == 0:
         best = logits.argmax(-1)
         return best if wanted is None else best.where(wanted, 0)
-    rows = logits.reshape(-1, logits.shape[-1])
-    rows = rows if rows.stride(-1) == 1 else rows.contiguous()
+    rows = rowwise(logits)
     count, size = rows.shape
     drawn = torch.zeros(count, dtype=torch.int64, device=logits.device)
-    block = min(max(triton.next_power_of_2(size), 256), _WIDEST)
+    block = width(size)
     told = u if wanted is None else wanted
     if count:
-        _draw[(count,)](
-            rows,
-            rows.stride(0),
-            u.double().contiguous(),
-            told.contiguous(),
-            drawn,
-            size,
-            max(temperature, COLDEST),
-            float(top_p),
-            SOME=wanted is not None,
-            NUCLEUS=top_p < 1,
-            TILES=triton.next_power_of_2(triton.cdiv(size, block)),
-            BLOCK=block,
-            **_HOW,
-        )
+        with torch.cuda.device_of(rows):
+            _draw[(count,)](  # pyright: ignore[reportIndexIssue]
+                rows,
+                rows.stride(0),
+                u.double().contiguous(),
+                told.contiguous(),
+                drawn,
+                size,
+                max(temperature, COLDEST),
+                float(top_p),
+                SOME=wanted is not None,
+                NUCLEUS=top_p < 1,
+                TILES=triton.next_power_of_2(triton.cdiv(size, block)),
+                BLOCK=block,
+                **HOW,
+            )
     return drawn.view(logits.shape[:-1])
 
 
