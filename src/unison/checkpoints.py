@@ -22,7 +22,7 @@ from unison.data.foreign import checkpoint_tokenizer
 from unison.data.tokenizer import hub_tokenizer
 from unison.language_model import Defaults, LanguageModel
 from unison.models import Transformer
-from unison.models.formats import WRAPPED, gguf, lora, own, reading, writing
+from unison.models.formats import WRAPPED, gguf, lora, own, pools, reading, writing
 from unison.models.formats.blueprint import Blueprint, CheckpointError
 from unison.process import (
     PROCESSES,
@@ -283,7 +283,7 @@ def _own_blueprint(model: LanguageModel) -> Blueprint:
     bos_id = process.bos_id if isinstance(process, Sequential) else size
     return Blueprint(
         config=model.network.config,
-        pieces=own.pieces(model.network.config),
+        pieces=pools.pieces(model.network),
         process=_name_of(process, PROCESSES),  # pyright: ignore[reportArgumentType]
         mask_id=None if mask_id == size else mask_id,
         bos_id=None if bos_id == size else bos_id,

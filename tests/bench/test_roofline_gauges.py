@@ -54,8 +54,8 @@ def test_loops_move_the_bytes_they_claim(found):
         if gauge.kind == "memory":
             with Watching(CPU) as watching:
                 gauge.run()
-            slack = 4 * (gauge.amount // gauge.size)  # the sum of a reading loop
-            assert 0 <= watching.watched().traffic - gauge.amount <= slack
+            moved = watching.watched().traffic  # a reading loop also writes its sum
+            assert gauge.amount <= moved <= 1.01 * gauge.amount
 
 
 def test_whole_numbers_are_measured_where_the_machine_multiplies_them(found, monkeypatch):

@@ -15,7 +15,7 @@ from unison.recipes.run import Place
 from unison.scale.private.config import Privacy
 from unison.train import Train
 
-SETTINGS = Elastic(depths=(0.5, 1.0), heads=(0.5, 1.0), mlps=(0.5, 1.0), levels=3)
+SETTINGS = Elastic((0.5, 1.0), (0.5, 1.0), (0.5, 1.0), sampling="struggling", levels=3)
 
 
 def _run(text, out, *, cut_at: int | None = None, train: Train | None = None, **changes):

@@ -1,4 +1,4 @@
-"""Which models come with the package? Small ones, so that text is written the minute it is installed.
+"""Which models come with the package? Small ones, so that text is written at once.
 
 ``stories`` writes children's stories in a few steps; it is the student of ``stories-base``. Each
 folder is an ordinary model directory; ``MODEL_CARD.md`` says what they learnt from and how well.

@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Literal
 
 from unison import trace
-from unison.cli import constraint, devices, prompts, searching, shared, show, speculation
+from unison.cli import (
+    compiling,
+    constraint,
+    devices,
+    prompts,
+    searching,
+    shared,
+    show,
+    speculation,
+    threads,
+)
 from unison.cli import strategy as chosen
 from unison.cli.constraint import Allowed, Asked
 from unison.cli.devices import Way
 from unison.cli.prompts import Prompts
 from unison.decode import Canvas, StepInfo, Strategy
-from unison.engine import precision
+from unison.engine.compiled import Compiling
 from unison.engine.quantised import Precision
 from unison.generation import (
     Covers,
@@ -86,6 +96,8 @@ class Flags:
         dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
         weights: Fewer bits a weight: exact changes none of them; 8, 4 and adaptive4 round, and are
             fast for few positions; dynamic8 and bfloat16 are for many (docs/quantisation.md).
+        compile: Compile evaluations of whole canvases; auto where a trial says it pays.
+        graphs: On a GPU, record evaluations once and replay them (CUDA graphs).
         tokenizer: tokenizer.json, or its folder, where the model has none.
         adapter: Low-rank adapter to apply.
         device: auto, cpu, cuda or cuda:N.
@@ -125,6 +137,8 @@ class Flags:
     show: bool = False
     dtype: str | None = None
     weights: Precision | None = None
+    compile: Compiling = "off"
+    graphs: bool = False
     tokenizer: str | None = None
     adapter: str | None = None
     device: str = "auto"
@@ -134,6 +148,7 @@ class Flags:
 
 def run(arguments: list[str]) -> None:
     """Run the verb."""
+    threads.used()
     name, arguments = shared.take_leading(arguments)
     arguments, notes = chosen.translated(arguments)
     strategy, arguments = chosen.take(arguments)
@@ -183,10 +198,10 @@ def _loaded(name: str | None, flags: Flags) -> LanguageModel:
     model = load(
         name or shared.unnamed(), flags.device, flags.dtype, flags.tokenizer, flags.adapter
     )
-    if flags.weights is not None:
-        if model.device.type == "cpu" and not precision.quick(flags.weights):
-            shared.log("packed weights are slow without numba; pip install 'unison[fast]'")
-        model = precision.quantised(model, flags.weights)
+    if flags.graphs:
+        model = compiling.recorded(model)
+    how = flags.compile if flags.devices is None else "off"
+    model = compiling.quickened(model, flags.weights, how, flags.length)
     return devices.spread(model, flags.devices)
 
 
@@ -196,6 +211,7 @@ def check(flags: Flags) -> Prompts:
     Raises:
         ValueError: Flags contradict each other or the terminal, before any work is done.
     """
+    compiling.check(flags.weights, flags.compile, flags.devices, graphs=flags.graphs)
     if flags.show:
         if flags.json:
             raise ValueError("--show draws where --json prints; leave one of them out.")

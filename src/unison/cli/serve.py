@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from unison.cli import shared
-from unison.engine import precision
+from unison.cli import compiling, shared, threads
+from unison.engine.compiled import Compiling
 from unison.engine.quantised import Precision
 from unison.language_model import LanguageModel
 from unison.recipes.run import load
@@ -31,6 +31,8 @@ class Flags:
         dtype: Of the weights, such as bfloat16; the checkpoint's own if left out.
         weights: Fewer bits a weight: exact changes none of them; 8, 4 and adaptive4 round, and are
             fast for few positions; dynamic8 and bfloat16 are for many (docs/quantisation.md).
+        compile: Compile evaluations of whole canvases; auto where a trial says it pays.
+        graphs: On a GPU, record evaluations once and replay them (CUDA graphs).
         tokenizer: tokenizer.json, or its folder, where the model has none.
         adapter: Low-rank adapter to apply.
         device: auto, cpu, cuda or cuda:N.
@@ -39,6 +41,8 @@ class Flags:
     insecure: bool = False
     dtype: str | None = None
     weights: Precision | None = None
+    compile: Compiling = "off"
+    graphs: bool = False
     tokenizer: str | None = None
     adapter: str | None = None
     device: str = "auto"
@@ -54,6 +58,8 @@ def run(arguments: list[str]) -> None:
         asked.append(one)
     flags, settings = shared.parse_with(Flags, Settings(), "serve", arguments)
     door.require()
+    compiling.check(flags.weights, flags.compile, graphs=flags.graphs)
+    threads.used()
     from unison.serve import running
     from unison.serve.service import Hosted
 
@@ -95,8 +101,6 @@ def named(asked: list[str]) -> dict[str, str]:
 
 def _loaded(place: str, flags: Flags) -> LanguageModel:
     model = load(place, flags.device, flags.dtype, flags.tokenizer, flags.adapter)
-    if flags.weights is None:
-        return model
-    if model.device.type == "cpu" and not precision.quick(flags.weights):
-        shared.log("packed weights are slow without numba; pip install 'unison[fast]'")
-    return precision.quantised(model, flags.weights)
+    if flags.graphs:
+        model = compiling.recorded(model)
+    return compiling.quickened(model, flags.weights, flags.compile)

@@ -12,7 +12,7 @@ from unison.data import TokenizerSpec
 from unison.data import prepare as prepare_corpus
 from unison.language_model import LanguageModel
 from unison.recipes import spreading
-from unison.recipes.run import Finished, Observer, Place, _defaults, finish, load, text_of
+from unison.recipes.run import Finished, Observer, Place, defaults_of, finish, load, text_of
 from unison.scale import ranks
 from unison.train import Prepared, Train, TrainError, folder, prepare
 from unison.train.setup import device_of
@@ -98,7 +98,7 @@ def _afresh(config: ElasticRun, text: Sequence[str], device: str, steps: int) ->
         prepared.network,
         prepared.process,
         prepared.corpus.tokenizer,
-        _defaults(settings.model, prepared.process, steps),
+        defaults_of(settings.model, prepared.process, steps),
         {**notes, "elastic": folder.plain(config.elastic)},
     )
     return prepared, refresh, result, settings

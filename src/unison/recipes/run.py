@@ -154,13 +154,13 @@ def _train(
         prepared.network,
         prepared.process,
         prepared.corpus.tokenizer,
-        _defaults(config.model, prepared.process, steps),
+        defaults_of(config.model, prepared.process, steps),
         {"train": folder.plain(config), "text": list(text)},
     )
     return finish(config, prepared, result, place, observe)
 
 
-def _defaults(shape: TransformerConfig, process: Process, steps: int) -> Defaults:
+def defaults_of(shape: TransformerConfig, process: Process, steps: int) -> Defaults:
     """Return how a model is sampled: the way it was trained to write."""
     if isinstance(process, Sequential):
         return Defaults("left_to_right", steps, shape.max_length)

@@ -171,6 +171,8 @@ def _touched(func: Any, args: tuple[Any, ...], kwargs: Any, result: Any) -> _Tou
     writes = [(_storage(t), _size(t)) for t in (*written, *fresh)]
     if name in _LOOKUPS and read:  # as much of the table as is looked up
         reads[0] = (reads[0][0], sum(map(_size, fresh)))
+    if name in _OVERWRITTEN:  # what stood there is not read
+        reads = reads[1:]
     if name in _PLACED and written:  # as much of the room as is put there
         reads, writes = reads[1:], [(writes[0][0], _size(read[-1]))]
     return _Touched(tuple(reads), tuple(writes), made)
@@ -215,4 +217,5 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 _CALLS = 100
 _UNWRITTEN = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 _LOOKUPS = {"embedding", "gather", "index", "index_select"}
+_OVERWRITTEN = {"copy_", "fill_", "zero_"}
 _PLACED = {"scatter_", "scatter_add_", "index_put_", "_index_put_impl_", "index_copy_"}

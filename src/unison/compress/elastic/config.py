@@ -29,7 +29,7 @@ class Elastic:
     heads: tuple[float, ...] = (0.5, 1.0)
     mlps: tuple[float, ...] = (0.25, 0.5, 1.0)
     drawn: int = 1
-    sampling: Sampling = "struggling"
+    sampling: Sampling = "complexity"
     levels: int = 6
     lesson: float = 1.0
 

@@ -10,7 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unison.models.formats import FORMATS, WRAPPED, gguf, levels, lightning, tensors, vocabulary
+from unison.models.formats import (
+    FORMATS,
+    WRAPPED,
+    gguf,
+    levels,
+    lightning,
+    pools,
+    tensors,
+    vocabulary,
+)
 from unison.models.formats.blueprint import Blueprint, CheckpointError, Format, Piece, Source
 from unison.models.formats.tensors import Held, Store
 from unison.models.formats.wrapped import Wrapped
@@ -49,7 +58,7 @@ def open_checkpoint(path: Path, tokenizer: Path | None = None) -> Opened:
     """
     folder = path if path.is_dir() else path.parent
     config, stored = _contents(path)
-    store = levels.opened(stored)
+    store = pools.opened(levels.opened(stored))
     generation = folder / "generation_config.json"
     source = Source(
         path=path,
