@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import problems
-from unison.language_model import Defaults, LanguageModel, load, save
+from unison.checkpoints import load, save
+from unison.language_model import Defaults, LanguageModel
 from unison.models import Transformer, TransformerConfig
 from unison.process import Absorbing
 from unison.train import Optimizer
