@@ -4,8 +4,8 @@
     unison train stories --text OUT.jsonl --out runs/base
     unison distil runs/base --recipe stories --text OUT.jsonl --out runs/student
     python -m benchmarks.stories pack runs/base runs/student
-    python -m benchmarks.stories measure OUT.jsonl --out benchmarks/results/stories.json ...
-    python -m benchmarks.stories_card benchmarks/results/stories.json
+    python -m benchmarks.stories measure OUT.jsonl --out docs/results/stories.json ...
+    python -m benchmarks.stories_card docs/results/stories.json
 
 ``prepare`` writes records that ``unison train`` reads; ``pack`` stores both models as levels of 8
 bits in the package; ``measure`` scores what lies there.

@@ -1,6 +1,6 @@
 """What must be said of the models in the box? Their card, from the record alone.
 
-    python -m benchmarks.stories_card benchmarks/results/stories.json
+    python -m benchmarks.stories_card docs/results/stories.json
 
 No number that was measured is written by hand.
 """

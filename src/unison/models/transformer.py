@@ -138,8 +138,8 @@ class Transformer(nn.Module):
         valid: Mask | None,
         earlier: Float[Tensor, "B K V"] | Tokens | None,
         view: View,
-    ) -> tuple[Hidden, Cond | None]:
-        """Return the residual stream after the last block, and the noise level embedded."""
+    ) -> tuple[Float[Tensor, "B N D"], Cond | None]:
+        """Return the residual stream of what is computed, and the noise level embedded."""
         h = self._embed(inputs)
         length = h.shape[1]
         place = torch.arange(length, device=h.device) if view.positions is None else view.positions
