@@ -48,7 +48,7 @@ def _product(shape: tuple[int, int, int], dtype: str, device: torch.device) -> G
     rows, inner, columns = shape
     if dtype == "int8":
         left, right = (_bytes(size, device) for size in ((rows, inner), (columns, inner)))
-        multiply = torch._int_mm  # the only one with 32-bit sums
+        multiply = torch._int_mm  # pyright: ignore[reportPrivateImportUsage]  # has 32-bit sums
     else:
         kind = getattr(torch, dtype)
         left, right = (machine.noise(s, device, kind) for s in ((rows, inner), (columns, inner)))
@@ -88,14 +88,14 @@ def _attention(
     shape = (rows, config.heads, config.max_length, config.head_dim)
     query, key, value = (machine.noise(shape, device, getattr(torch, dtype)) for _ in range(3))
     once = 4 * rows * config.heads * config.max_length**2 * config.head_dim
-    leaves = [part.clone().requires_grad_() for part in (query, key, value)]
+    first, second, third = (part.clone().requires_grad_() for part in (query, key, value))
 
     def forward() -> None:
         F.scaled_dot_product_attention(query, key, value)
 
     def both() -> None:
-        found = F.scaled_dot_product_attention(*leaves)
-        torch.autograd.grad(found, leaves, value)
+        found = F.scaled_dot_product_attention(first, second, third)
+        torch.autograd.grad(found, (first, second, third), value)
 
     name = " x ".join(map(str, shape))
     yield Gauge("attention", f"forward, {name}", dtype, 0, once, forward)
