@@ -22,7 +22,7 @@ tests and documentation have a real model. They are not good at anything else.
 
 ```bash
 unison generate stories --prompt "once upon a time" --steps 16
-unison generate stories --canvas '["tom went to the ", 12, " and then he went home."]'
+unison generate stories --canvas '["tom went to the", 12, " and then he went home."]'
 unison evaluate stories-base --text my_stories.txt
 ```
 """
