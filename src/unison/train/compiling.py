@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from unison.engine.compiled import Compiler, Graphs, Say, whole
@@ -100,7 +100,7 @@ class Learning:
         return torch.is_grad_enabled() and self.network.training
 
 
-Evaluated = Transformer | Learning
+Evaluated = nn.Module | Learning
 
 
 def learning(
