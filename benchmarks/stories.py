@@ -1,10 +1,12 @@
 """How were the models in the box made, and how good are they? Each step is a command.
 
-    python -m benchmarks.stories prepare FILE OUT.jsonl    # TinyStories, a newline between stories
-    unison train stories --text OUT.jsonl --out runs/base
-    unison distil runs/base --recipe stories --text OUT.jsonl --out runs/student
+    python -m benchmarks.stories prepare FILE REAL.jsonl   # TinyStories, a newline between stories
+    unison train stories --text REAL.jsonl --out runs/first
+    python -m benchmarks.stories_teacher FOLDER TOLD.jsonl
+    unison train stories_continued --base runs/first --text REAL.jsonl TOLD.jsonl --out runs/base
+    unison distil runs/base --recipe stories --out runs/student
     python -m benchmarks.stories pack runs/base runs/student
-    python -m benchmarks.stories measure OUT.jsonl --out docs/results/stories.json ...
+    python -m benchmarks.stories measure REAL.jsonl --beside TOLD.jsonl --out ...
     python -m benchmarks.stories_card docs/results/stories.json
 
 ``prepare`` writes records that ``unison train`` reads; ``pack`` stores both models as levels of 8

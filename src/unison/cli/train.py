@@ -23,7 +23,8 @@ class Flags:
     Attributes:
         out: Folder of the run, new or empty.
         text: Files, folders, or the built-in corpora python-docs and python-stdlib; the recipe's
-            own if left out.
+            own, or the base model's, if left out.
+        base: A model to begin with: its weights and tokenizer. Its shape must be this run's.
         resume: Go on with the run in --out, exactly; starts afresh if there is none.
         device: auto, cpu, cuda or cuda:N.
         json: Print one JSON document on stdout; logs go to stderr.
@@ -31,6 +32,7 @@ class Flags:
 
     out: Path
     text: tuple[str, ...] = ()
+    base: str | None = None
     resume: bool = False
     device: str = "auto"
     json: bool = False
@@ -41,7 +43,8 @@ def run(arguments: list[str]) -> None:
     recipe, arguments = recipe_of(arguments)
     flags, config = shared.parse_with(Flags, recipe.train, "train", arguments)
     place = Place(flags.out, flags.resume, flags.device)
-    report(go(config, flags.text or recipe.text, place, recipe.steps), flags.json)
+    text = flags.text or (() if flags.base is not None else recipe.text)
+    report(go(config, text, place, recipe.steps, flags.base), flags.json)
 
 
 def recipe_of(arguments: list[str]) -> tuple[Recipe, list[str]]:
@@ -61,11 +64,13 @@ def recipe_of(arguments: list[str]) -> tuple[Recipe, list[str]]:
     return (recipe if objective is None else with_objective(recipe, objective)), arguments
 
 
-def go(config: Train, text: tuple[str, ...], place: Place, steps: int) -> Finished:
+def go(
+    config: Train, text: tuple[str, ...], place: Place, steps: int, base: str | None = None
+) -> Finished:
     """Train with a bar on stderr."""
     tokens = config.batch_size * config.model.max_length
     with training_bar("train", config.steps, tokens) as observe:
-        return train(config, text, place, steps=steps, observe=[observe])
+        return train(config, text, place, base=base, steps=steps, observe=[observe])
 
 
 def report(finished: Finished, json: bool) -> None:

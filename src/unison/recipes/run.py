@@ -1,5 +1,6 @@
 """How does a configuration become a finished run? The rooms below, put together once."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import torch
 
 from unison import box, checkpoints, files
+from unison.data import TokenizerSpec
 from unison.distil import Distil
 from unison.distil import run as distillation
 from unison.evaluate import likelihood
@@ -111,6 +113,7 @@ def train(
     text: Sequence[str],
     place: Place,
     *,
+    base: str | Path | None = None,
     steps: int = 64,
     observe: Sequence[Observer] = (),
 ) -> Finished:
@@ -118,8 +121,10 @@ def train(
 
     Args:
         config: The run.
-        text: Files, folders or built-in corpora.
+        text: Files, folders or built-in corpora; that of the base model if empty.
         place: Where the run lives.
+        base: A model of the same shape and process whose weights the run begins with and whose
+            tokenizer it keeps; ``None`` for random weights.
         steps: Denoiser evaluations the model is sampled with by default.
         observe: Called after every step.
 
@@ -128,10 +133,12 @@ def train(
         OSError: A file cannot be written.
     """
 
+    sources = [*text] if base is None else [str(base), *text]
+
     def attempt(memory: Memory | None) -> Finished:
-        with spreading.joined(place, "train", config, text) as here:
+        with spreading.joined(place, "train", config, sources) as here:
             left = spreading.for_those_left(config, here.world, memory)
-            return _train(left, text, replace(here, memory=memory), steps, observe)
+            return _train(left, text, replace(here, memory=memory), base, steps, observe)
 
     return carry_on(attempt)
 
@@ -140,16 +147,21 @@ def _train(
     config: Train,
     text: Sequence[str],
     place: Place,
+    base: str | Path | None,
     steps: int,
     observe: Sequence[Observer],
 ) -> Finished:
-    def begin() -> Prepared:
+    def begin() -> tuple[Prepared, tuple[str, ...]]:
         if config.tensorboard:
             log.require_tensorboard()
-        return prepare(config, text, device_of(place.device))
+        device = device_of(place.device)
+        if base is None:
+            return prepare(config, text, device), tuple(text)
+        return _from_weights(config, text, base, device)
 
-    prepared = spreading.over(place.world, config, ranks.consent(place.world, begin))
-    spreading.claim(place, "train", config, list(text))
+    prepared, text = ranks.consent(place.world, begin)
+    prepared = spreading.over(place.world, config, prepared)
+    spreading.claim(place, "train", config, [*text] if base is None else [str(base), *text])
     result = LanguageModel(
         prepared.network,
         prepared.process,
@@ -158,6 +170,35 @@ def _train(
         {"train": folder.plain(config), "text": list(text)},
     )
     return finish(config, prepared, result, place, observe)
+
+
+def _from_weights(
+    config: Train, text: Sequence[str], path: str | Path, device: torch.device
+) -> tuple[Prepared, tuple[str, ...]]:
+    """Return a run that begins with a model's weights, and where its text is."""
+    base = load(path, str(device))
+    _, sources = text_of(base, text)
+    source = checkpoints.locate(str(path)) / "tokenizer.json"
+    tokenizer = TokenizerSpec("existing", source=str(source))
+    prepared = prepare(
+        replace(config, data=replace(config.data, tokenizer=tokenizer)), sources, device
+    )
+    if type(base.process) is not type(prepared.process):
+        raise TrainError(
+            f"{path} is a model of the {type(base.process).__name__.lower()} process and this run "
+            f"is of the {type(prepared.process).__name__.lower()} one; unison adapt turns a model "
+            "into one of another process."
+        )
+    theirs, ours = (dataclasses.asdict(made.network.config) for made in (base, prepared))
+    other = [
+        f"--model.{name.replace('_', '-')} {theirs[name]}"
+        for name in ours
+        if theirs[name] != ours[name]
+    ]
+    if other:
+        raise TrainError(f"{path} has another shape than this run; give {' '.join(other)}.")
+    prepared.network.load_state_dict(base.network.state_dict())
+    return prepared, sources
 
 
 def defaults_of(shape: TransformerConfig, process: Process, steps: int) -> Defaults:
