@@ -50,6 +50,7 @@ MISREAD = {mark.encode().decode("cp1252", "ignore"): plain for mark, plain in PL
 BASE_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 STUDENT_STEPS = (1, 2, 4, 8, 16, 32, 64)
 NUCLEI = {8: (0.8, 0.95, 1.0), 16: (0.8, 0.95, 1.0)}  # beside 0.9
+WEIGHTS = ("float32", "dynamic8")
 OPENING = "once upon a time"
 
 
@@ -89,10 +90,7 @@ def pack(arguments):
 def measure(arguments):
     """Score the models in the box on held-out stories, and what they write."""
     torch.set_num_threads(arguments.threads)
-    recipe = RECIPES["stories"]().train
-    division = hold_out(read_all([str(arguments.text)]), recipe.data.holdout, recipe.seed)
-    held = [document.text for document in division.valid]
-    known = [document.text for document in division.train]
+    held, known, told = material(arguments.text, arguments.beside)
     judge = make_judge(arguments.judge, known)
     student = unison.load(box.DEFAULT, "cpu")
     record = {
@@ -101,6 +99,8 @@ def measure(arguments):
         "parameters": sum(weight.numel() for weight in student.network.parameters()),
         "steps": student.defaults.steps,
         "training_tokens": sum(map(len, student.tokenizer.encode_batch(known))),
+        "told_stories": len(told),
+        "told_characters": sum(map(len, told)),
         "compute": arguments.compute,
         "limits": arguments.limits,
         "held_out_stories": len(held),
@@ -108,12 +108,32 @@ def measure(arguments):
         "reference": text_quality(judge, held, arguments.samples),
         "quality": sweeps(judge, arguments.samples),
         "novelty": copying(known, held, arguments.samples),
-        "speed": {str(steps): speed(steps) for steps in (8, 16)},
+        "speed": [speed(steps, weights) for weights in WEIGHTS for steps in (8, 16)],
         "examples": examples(),
         "machine": machine.machine(),
     }
     files.write_json(arguments.out, record)
     print(json.dumps(record, indent=2))
+
+
+def material(real, beside):
+    """Return held-out real stories, all that was learnt from, and what a teacher told of it.
+
+    The base learnt twice, from the real stories and from all of them: a story is held out if it
+    was both times.
+    """
+    settings = RECIPES["stories"]().train
+    told = [document.text for document in read_all([str(path) for path in beside])]
+    paths = [str(path) for path in (real, *beside)]
+    first, second = (
+        hold_out(read_all(read), settings.data.holdout, settings.seed)
+        for read in (paths[:1], paths)
+    )
+    held = {document.text for document in first.valid} & {
+        document.text for document in second.valid
+    }
+    known = [document.text for document in second.train]
+    return [document.text for document in first.valid if document.text in held], known, told
 
 
 def likelihood(name, held, arguments):
@@ -160,15 +180,18 @@ def copying(known, held, num):
     return {"student": plain(novelty(texts, known)), "held_out": plain(novelty(real, known))}
 
 
-def speed(steps):
+def speed(steps, weights):
     """Return tokens per second of one text at a time, wall and CPU."""
     model = unison.load("stories", "cpu")
+    if weights != "float32":
+        model = unison.quantised(model, weights)
     generate(model, num=1, steps=steps, seed=0)
     wall, cpu, tokens = time.perf_counter(), time.process_time(), 0
     for seed in range(5):
         tokens += len(generate(model, num=1, steps=steps, seed=seed)[0].tokens)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return {"tokens_per_second": tokens / wall, "tokens_per_cpu_second": tokens / cpu}
+    rates = {"tokens_per_second": tokens / wall, "tokens_per_cpu_second": tokens / cpu}
+    return {"weights": weights, "steps": steps, **rates}
 
 
 def examples():
@@ -201,6 +224,7 @@ def main():
     part.add_argument("--top-p", type=float, default=0.9)
     part = parts.add_parser("measure")
     part.add_argument("text", type=Path)
+    part.add_argument("--beside", type=Path, nargs="*", default=[], help="what a teacher told")
     part.add_argument("--judge", default="smollm2")
     part.add_argument("--samples", type=int, default=32)
     part.add_argument("--threads", type=int, default=2)

@@ -36,10 +36,16 @@ benchmarks.stories prepare` turns the file into `stories.jsonl`: plain quotation
 between paragraphs, each story once, those with other characters left out. 5 % of the bytes are held
 out by document. The vocabulary, 2,048 byte-level BPE tokens, was learnt from the training part.
 
+Beside them, in the second half of the training: {count:,} stories ({size:.1f} million characters)
+that a teacher told, `stories260K` of llama2.c (a left-to-right Llama of 260,032 weights that was
+trained on all of TinyStories; MIT), drawn at temperatures of 0.8 and 0.7 by `python -m
+benchmarks.stories_teacher`. A teacher's texts are easier to learn than what it learnt from
+(sequence-level distillation, arXiv:1606.07947). They are well spelt, and make little sense.
+
 ## Licence
 
-The weights, like unison, Apache-2.0; the data they learnt from CDLA-Sharing-1.0, which asks nothing
-of results computed from data.
+The weights, like unison, Apache-2.0; the real stories CDLA-Sharing-1.0, which asks nothing of
+results computed from data; the teacher's weights MIT.
 """
 
 
@@ -48,7 +54,7 @@ def card(record):
     recipe = RECIPES["stories"]()
     parts = [
         _HEAD.format(size=f"{record['parameters'] / 1e6:.1f}", steps=record["steps"]),
-        _DATA,
+        _DATA.format(count=record["told_stories"], size=record["told_characters"] / 1e6),
         _recipe(recipe, record),
         _quality(record),
         _copies(record),
@@ -61,15 +67,16 @@ def card(record):
 
 def _recipe(recipe, record):
     train, distil = recipe.train, recipe.distil
-    tokens = train.steps * train.batch_size * train.model.max_length
+    longer = RECIPES["stories_continued"]().train
+    tokens = (train.steps + longer.steps) * train.batch_size * train.model.max_length
     return f"""
 ## Recipe and compute
 
-`unison train stories`, `unison distil --recipe stories`, `python -m benchmarks.stories pack`:
-{train.model.depth} blocks of width {train.model.hidden}, {train.steps:,} steps of
-{train.batch_size} x {train.model.max_length} tokens ({tokens / 1e6:.1f} million tokens, about
-{tokens / record["training_tokens"]:.0f} times the text), Muon, bfloat16 products; distillation of
-{distil.rounds} rounds of {distil.round_steps} steps. {record["compute"]}
+`unison train stories`, `unison train stories_continued --base`, `unison distil --recipe stories`,
+`python -m benchmarks.stories pack`: {train.model.depth} blocks of width {train.model.hidden},
+{train.steps:,} steps on the real stories and {longer.steps:,} on all, of {train.batch_size} x
+{train.model.max_length} tokens ({tokens / 1e6:.1f} million in all), Muon, bfloat16 products;
+distillation of {distil.rounds} rounds of {distil.round_steps} steps. {record["compute"]}
 Weights are stored as levels of 8 bits in groups of 32 (`unison.models.formats.levels`).
 """
 
@@ -118,16 +125,20 @@ def _copies(record):
 
 
 def _speed(record):
-    said = "; ".join(
-        f"{steps} steps {found['tokens_per_second']:.0f} tokens/s "
-        f"({found['tokens_per_cpu_second']:.0f} per CPU second)"
-        for steps, found in record["speed"].items()
-    )
     facts = record["machine"]
-    return (
-        f"\n## Speed\n\nOne text at a time, {facts['cpu']}, {facts['threads']} threads, float32: "
-        f"{said}.\n"
-    )
+    lines = [
+        "\n## Speed\n",
+        f"One text at a time, {facts['cpu']}, {facts['threads']} threads; `dynamic8` is "
+        "`--weights dynamic8`.\n",
+        "| weights | steps | tokens/s | tokens per CPU second |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {found['weights']} | {found['steps']} | {found['tokens_per_second']:.0f} | "
+        f"{found['tokens_per_cpu_second']:.0f} |"
+        for found in record["speed"]
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _examples(record):

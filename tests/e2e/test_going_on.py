@@ -66,13 +66,13 @@ def test_one_cut_off_and_resumed_ends_bit_for_bit_as_if_never_cut(base, text, tm
 
 def test_another_shape_is_refused_with_the_flags_that_would_fit(base, text, tmp_path):
     config = tiny.config("duo", model={"depth": 3})
-    with pytest.raises(TrainError, match="another shape than this run; give --model.depth 1"):
+    with pytest.raises(TrainError, match=r"another shape than this run; give --model\.depth 1"):
         went_on(config, [str(text)], tmp_path / "on", base)
     assert not (tmp_path / "on").exists()
 
 
 def test_another_process_is_refused_with_the_verb_for_it(base, text, tmp_path):
-    with pytest.raises(TrainError, match="of the uniform process .* unison adapt"):
+    with pytest.raises(TrainError, match=r"of the uniform process .* unison adapt"):
         went_on(tiny.config("mdlm"), [str(text)], tmp_path / "on", base)
 
 

@@ -132,7 +132,6 @@ def train(
         ValueError: The text, the settings or the folder cannot be used.
         OSError: A file cannot be written.
     """
-
     sources = [*text] if base is None else [str(base), *text]
 
     def attempt(memory: Memory | None) -> Finished:

@@ -101,7 +101,7 @@ def stories() -> Recipe:
 
 
 def stories_continued() -> Recipe:
-    """An hour and a half more on one CPU core, from the weights of ``stories``, without curriculum."""
+    """An hour and a half more on one CPU core, from ``stories``'s weights, without curriculum."""
     recipe = stories()
     train = recipe.train
     return dataclasses.replace(
