@@ -31,10 +31,10 @@ bench-all: $(VENV)/.bench runs/masked/config.json runs/uniform/config.json
 	$(BIN)/python -m benchmarks.suite --out benchmarks/results --all
 
 runs/masked/config.json: | $(VENV)/.bench
-	$(BIN)/python -m benchmarks.reference_model --out runs/masked --minutes 10
+	$(BIN)/python -m benchmarks.problem_model --plan large --out runs/masked --minutes 10
 
 runs/uniform/config.json: | runs/masked/config.json $(VENV)/.bench
-	$(BIN)/python -m benchmarks.reference_model --out runs/uniform --start runs/masked --minutes 5
+	$(BIN)/python -m benchmarks.problem_model --plan large --out runs/uniform --start runs/masked --minutes 5
 
 clean:
 	rm -rf $(VENV)

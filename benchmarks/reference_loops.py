@@ -2,10 +2,10 @@
 
     python -m benchmarks.reference_loops --masked runs/masked --uniform runs/uniform --out x.json
 
-Two trained models (``benchmarks.reference_model``) answer problems that have one right answer.
-The masked one is decoded by LLaDA's published loop (``tests/oracle/published.py``), one token per
-step; the uniform one by DiffusionGemma's, 48 steps that may end early. Both look at the whole
-canvas in every step, in float32.
+Two trained models (``benchmarks.problem_model --plan large``) answer problems that have one right
+answer. The masked one is decoded by LLaDA's published loop (``tests/oracle/published.py``), one
+token per step; the uniform one by DiffusionGemma's, 48 steps that may end early. Both look at the
+whole canvas in every step, in float32.
 
 Ours is searched for on problems of its own, part after part: strategies first, then a cache, then
 a format of weights, each time the fastest that is not less accurate than the published loop. What

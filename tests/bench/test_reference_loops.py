@@ -7,7 +7,7 @@ import pytest
 import torch
 from oracle import diffusion_gemma as oracle
 
-from benchmarks import problems, reference_model
+from benchmarks import problem_model, problems
 from benchmarks import reference_loops as loops
 from unison.decode.presets import PRESETS
 from unison.process import Absorbing
@@ -63,7 +63,9 @@ def test_several_rows_write_what_the_published_loop_writes_of_each(how):
 def model():
     """Untrained, with weights strong enough that no two beliefs are alike."""
     torch.manual_seed(4)
-    made = reference_model.fresh(Absorbing(problems.tokenizer().vocab_size))
+    made = problem_model.fresh(
+        Absorbing(problems.tokenizer().vocab_size), problem_model.PLANS["large"]
+    )
     for weight in made.network.parameters():
         if weight.ndim > 1:
             torch.nn.init.normal_(weight, std=weight.shape[-1] ** -0.5)
@@ -79,7 +81,7 @@ def test_the_preset_llada_writes_what_the_published_loop_writes(model):
 
 
 def test_a_uniform_model_starts_with_the_weights_of_a_masked_one(model):
-    made = reference_model.going_on(model)
+    made = problem_model.going_on(model, problem_model.PLANS["large"])
     before, after = model.network.state_dict(), made.network.state_dict()
     assert all(torch.equal(before[name][: len(w)], w) for name, w in after.items())
     assert made.process.vocab_size == model.process.vocab_size

@@ -7,10 +7,11 @@ import math
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 _HEAD = 64  # tokens looked at before all of them are sorted
+_OF_NUMPY = (torch.float32, torch.float64)
 COLDEST = 1e-30  # by less float32 cannot divide; the likeliest is alone long before
 
 LogP = Float[Tensor, "*N V"]
@@ -42,15 +43,9 @@ def top_p(logp: LogP, p: float) -> LogP:
     if p >= 1:
         return logp
     p = _some(logp, p)
-    if logp.device.type != "cpu" or logp.shape[-1] <= 4 * _HEAD:
+    if logp.device.type != "cpu" or logp.requires_grad or logp.dtype not in _OF_NUMPY:
         return _sorted_top_p(logp, p)
-    flat = logp.flatten(0, -2)
-    if bool((flat.amax(-1) < math.log(p / _HEAD)).all()):  # no head holds that mass
-        return _sorted_top_p(logp, p)
-    kept, found = _head_top_p(flat, p)
-    if not bool(found.all()):
-        kept[~found] = _sorted_top_p(flat[~found], p)
-    return kept.view(logp.shape)
+    return _cut_top_p(logp.flatten(0, -2), p).view(logp.shape)
 
 
 def min_p(logp: LogP, p: float) -> LogP:
@@ -88,8 +83,6 @@ def _some(logp: LogP, p: float) -> float:
 
 
 def _sorted_top_p(logp: LogP, p: float) -> LogP:
-    if logp.device.type == "cpu" and logp.dtype == torch.float32 and not logp.requires_grad:
-        return _cut_top_p(logp, p)
     ordered, order = logp.sort(dim=-1, descending=True, stable=True)
     probability = ordered.exp()
     before = probability.cumsum(-1) - probability
@@ -97,34 +90,36 @@ def _sorted_top_p(logp: LogP, p: float) -> LogP:
     return logp.where(kept, -torch.inf).log_softmax(-1)
 
 
-def _cut_top_p(logp: LogP, p: float) -> LogP:
+def _cut_top_p(logp: Float[Tensor, "N V"], p: float) -> Float[Tensor, "N V"]:
     """Return the same from sorted values alone: numpy sorts those in a fraction of the time.
 
-    What is likelier than the last one kept stays, and of its equals the first ones.
+    What is as likely as the last one kept stays, and of its equals the first ones.
     """
-    ordered = torch.from_numpy(-np.sort(-logp.numpy()))
-    probability = ordered.exp()
+    least, count = _last_kept(logp, p)
+    kept = logp >= least
+    spare = kept.sum(-1, keepdim=True) - count
+    if bool((spare > 0).any()):
+        equal = logp == least
+        kept = kept & ~(equal & (equal.cumsum(-1) > equal.sum(-1, keepdim=True) - spare))
+    return logp.where(kept, -torch.inf).log_softmax(-1)
+
+
+def _last_kept(
+    logp: Float[Tensor, "N V"], p: float
+) -> tuple[Float[Tensor, "N 1"], Int64[Tensor, "N 1"]]:
+    """Return the log-probability of the last token kept, and how many are."""
+    if logp.shape[-1] <= 4 * _HEAD or bool((logp.amax(-1) < math.log(p / _HEAD)).all()):
+        return _in_order(-np.sort(-logp.numpy()), p)
+    head = np.partition(-logp.numpy(), _HEAD - 1, axis=-1)[:, :_HEAD]
+    least, count = _in_order(-np.sort(head), p)
+    beyond = count[:, 0] == _HEAD  # the mass may not be in the head
+    if bool(beyond.any()):
+        least[beyond], count[beyond] = _in_order(-np.sort(-logp[beyond].numpy()), p)
+    return least, count
+
+
+def _in_order(ordered: np.ndarray, p: float) -> tuple[Float[Tensor, "N 1"], Int64[Tensor, "N 1"]]:
+    falling = torch.from_numpy(ordered)
+    probability = falling.exp()
     count = (probability.cumsum(-1) - probability < p).sum(-1, keepdim=True)
-    least = ordered.gather(-1, count - 1)
-    above, equal = logp > least, logp == least
-    room = count - above.sum(-1, keepdim=True)
-    if bool((equal.sum(-1, keepdim=True) > room).any()):
-        equal = equal & (equal.cumsum(-1) <= room)
-    return logp.where(above | equal, -torch.inf).log_softmax(-1)
-
-
-def _head_top_p(logp: LogP, p: float) -> tuple[LogP, Bool[Tensor, "*N"]]:
-    """Return the same from the most probable tokens alone, and where they were enough.
-
-    They are where the last one kept is likelier than the last one looked at: one as likely may
-    have been left out, and of equals the first ones are kept.
-    """
-    order = logp.topk(_HEAD, dim=-1).indices.sort(dim=-1).values
-    head, place = logp.gather(-1, order).sort(dim=-1, descending=True, stable=True)
-    probability = head.exp()
-    inside = probability.cumsum(-1) - probability < p
-    found = head.where(inside, torch.inf).amin(-1) > head[..., -1]
-    kept = torch.full_like(logp, -torch.inf).scatter(
-        -1, order.gather(-1, place), head.where(inside, -torch.inf).log_softmax(-1)
-    )
-    return kept, found
+    return falling.gather(-1, count - 1), count
