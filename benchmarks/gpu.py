@@ -118,8 +118,10 @@ def programs(device):
     def draw():
         categorical.sample(logits.detach(), u)
 
+    belief = logits.detach().float().log_softmax(-1)
+
     def nucleus():
-        categorical.sample_tempered(logits.detach(), u, 0.8, 0.95)
+        categorical.sample_tempered(belief, u, 0.8, 0.95)
 
     named = {"loss": loss, "draw": draw, "nucleus": nucleus}
     return {

@@ -1,22 +1,34 @@
-"""Fixtures every room may use."""
+"""Fixtures every room may use; the package is imported by who uses it, not by who deals out."""
+
+from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from oracle.decoding import Tables
 
-from unison.decode import Canvas, Decoded, Strategy, decode, start
-from unison.prob import rng
-from unison.prob.rng import Key
-from unison.process import Process
-from unison.types import Belief, Denoiser, Focus, Time, Tokens
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from pathlib import Path
 
-torch.set_num_threads(1)  # toy tensors: a second thread only waits
+    from oracle.decoding import Tables
+
+    from unison.decode import Canvas, Decoded, Strategy
+    from unison.process import Process
+    from unison.types import Belief, Denoiser, Focus, Time, Tokens
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Prepare whoever runs tests; who deals them out to several workers does not."""
+    if getattr(session.config.option, "dist", "no") != "no":
+        return
+    import checked_once
+    import torch
+
+    checked_once.install()
+    torch.set_num_threads(1)  # toy tensors: a second thread only waits
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,6 +80,7 @@ def seed() -> int:
 @pytest.fixture
 def as_denoiser() -> Callable[[Tables], Denoiser]:
     """Turn the oracle's tables into the callable strategies see."""
+    import torch
 
     def build(tables: Tables) -> Denoiser:
         clean, noisy = torch.from_numpy(tables.clean), torch.from_numpy(tables.noisy)
@@ -89,6 +102,11 @@ def as_denoiser() -> Callable[[Tables], Denoiser]:
 @pytest.fixture
 def write(seed: int) -> Callable[..., Decoded]:
     """Decode many rows from one canvas: given tokens by position, noise elsewhere."""
+    import torch
+
+    from unison.decode import decode, start
+    from unison.prob import rng
+    from unison.prob.rng import Key
 
     def run(
         strategy: Strategy,
@@ -110,6 +128,11 @@ def write(seed: int) -> Callable[..., Decoded]:
 @pytest.fixture
 def move(seed: int) -> Callable[..., Canvas]:
     """Take one step from one canvas, many rows: shows rates that a whole run would blur."""
+    import torch
+
+    from unison.decode import Canvas
+    from unison.prob import rng
+    from unison.prob.rng import Key
 
     def run(
         strategy: Strategy,

@@ -15,7 +15,7 @@ from typing import Any
 
 _CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod")
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch._dynamo", "unison.recipes.run"])
+_context.set_forkserver_preload(["torch._dynamo", "unison.cli.main", "unison.recipes.run"])
 
 
 def run(job: Callable[..., Any], *arguments: Any, die_at: int | None = None, below: Path) -> bool:

@@ -8,6 +8,11 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from benchmarks import page
+from unison.bench import read_results
+from unison.bench.record import read_answers
+from unison.bench.report import markdown
+from unison.bench.report.document import Document
+from unison.bench.theory import tries
 
 FITTED = "More tries"  # bootstrap and least squares, which round differently on other machines
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
@@ -80,12 +85,27 @@ def test_what_is_fitted_comes_out_the_same_but_for_rounding(told, again):
             if heading == FITTED:
                 compared += 1
                 assert NUMBER.sub("#", said).strip() == NUMBER.sub("#", found).strip()
-                was, now = (
-                    [float(n.replace(",", "")) for n in NUMBER.findall(text)]
-                    for text in (said, found)
-                )
-                assert was == pytest.approx(now, rel=0.02, abs=0.2)
+                assert numbers([said]) == pytest.approx(numbers([found]), rel=0.02, abs=0.2)
     assert compared
+
+
+def test_what_is_fitted_comes_from_the_record_figures_apart(told, pytestconfig, monkeypatch):
+    monkeypatch.setattr(tries, "_DRAWN", 0)
+    folder = pytestconfig.rootpath / page.RECORDS / "tries"
+    fitted = tries.section(read_results(folder), lambda asked: read_answers(folder, asked)[0])
+    assert fitted is not None
+    assert fitted.heading == FITTED
+    found = markdown.render(Document("", (), [fitted])).partition(f"## {FITTED}")[2]
+    said = dict(parts(told["tries"]))[FITTED]
+    lines = [line for line in said.splitlines() if line.startswith("|")]
+    again = [line for line in found.splitlines() if line.startswith("|")]
+    assert [NUMBER.sub("#", line) for line in lines] == [NUMBER.sub("#", line) for line in again]
+    assert numbers(lines) == pytest.approx(numbers(again), rel=0.02, abs=0.2)
+    assert len(numbers(lines)) > 100
+
+
+def numbers(lines):
+    return [float(n.replace(",", "")) for line in lines for n in NUMBER.findall(line)]
 
 
 def test_every_figure_of_the_page_is_there(told, pytestconfig):

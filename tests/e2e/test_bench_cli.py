@@ -6,6 +6,7 @@ import bench_models
 import pytest
 
 from unison import checkpoints
+from unison.bench.report import drawing
 from unison.cli.main import main
 
 SMALL = ("--suite", "chain:terms=3", "--count", "4", "--batch-size", "4", "--device", "cpu")
@@ -23,10 +24,25 @@ def folders(tmp_path_factory):
     return {name: str(place / name) for name in ("mdlm", "ar")}
 
 
+@pytest.fixture
+def drawn_once(monkeypatch):
+    """One drawing of each form stands for all figures; what they show is tested without models."""
+    pytest.importorskip("matplotlib")
+    real, made = drawing.drawn, {}
+
+    def drawn(panels, **how):
+        form = tuple(how.items())
+        if form not in made:
+            made[form] = real(panels, **how)
+        return made[form]
+
+    monkeypatch.setattr(drawing, "drawn", drawn)
+
+
+@pytest.mark.usefixtures("drawn_once")
 def test_a_bench_leaves_results_answers_and_a_report_and_is_repeated_exactly(
     folders, tmp_path, capsys
 ):
-    pytest.importorskip("matplotlib")
     ways = ("--strategies", "default", "composed:threshold=0.9", "left_to_right")
     asked = ["bench", folders["mdlm"], folders["ar"], *SMALL, *ways, "--samples", "2"]
     assert main([*asked, "--out", str(tmp_path / "a")]) == 0

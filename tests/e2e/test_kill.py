@@ -12,6 +12,8 @@ import killed
 import pytest
 import tiny
 
+from unison.cli.main import main
+
 SETTINGS = tiny.config(eval_every=2, save_every=2, steps=6)
 
 
@@ -65,6 +67,16 @@ COMMAND = (
 )  # fmt: skip
 
 
+FLAGS = (
+    "train", "--steps", "10", "--save-every", "2", "--eval-every", "20", "--eval-blocks", "4",
+    "--keep", "9", "--log-every", "1", "--batch-size", "4", "--ema", "0.9", "--resume",
+    "--objective.curriculum-steps", "0", "--optimizer.lr", "1e-2", "--optimizer.warmup", "3",
+    "--optimizer.schedule", "cosine", "--data.split", "blank", "--data.tokenizer.kind", "char",
+    "--model.hidden", "16", "--model.depth", "1", "--model.heads", "2", "--model.max-length", "16",
+    "--model.cond-dim", "8", "--device", "cpu",
+)  # fmt: skip
+
+
 def command(*arguments, **settings):
     """Start the command line in a process of its own."""
     return subprocess.Popen(
@@ -75,6 +87,21 @@ def command(*arguments, **settings):
         text=True,
         **settings,
     )
+
+
+def say(*arguments):
+    """Run the command line where this is."""
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+def test_the_command_line_killed_and_repeated_ends_bit_for_bit_the_same(text, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    say(*FLAGS, "--text", text, "--out", whole)
+    again = (say, *FLAGS, "--text", text, "--out", out)
+    assert not killed.run(*again, die_at=45, below=out)
+    assert 2 < logged(out) < 10, "after the first checkpoint and before the end"
+    assert killed.run(*again, below=out)
+    tiny.assert_same(whole, out)
 
 
 @pytest.mark.slow
@@ -100,16 +127,6 @@ def test_the_command_line_killed_from_outside_and_repeated_ends_bit_for_bit_the_
 def logged(out):
     log = out / "log.jsonl"
     return log.read_bytes().count(b"\n") if log.exists() else 0
-
-
-FLAGS = (
-    "train", "--steps", "10", "--save-every", "2", "--eval-every", "20", "--eval-blocks", "4",
-    "--keep", "9", "--log-every", "1", "--batch-size", "4", "--ema", "0.9", "--resume",
-    "--objective.curriculum-steps", "0", "--optimizer.lr", "1e-2", "--optimizer.warmup", "3",
-    "--optimizer.schedule", "cosine", "--data.split", "blank", "--data.tokenizer.kind", "char",
-    "--model.hidden", "16", "--model.depth", "1", "--model.heads", "2", "--model.max-length", "16",
-    "--model.cond-dim", "8", "--device", "cpu",
-)  # fmt: skip
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs resource limits")

@@ -11,6 +11,8 @@ import torch
 from unison.engine.quantised import QuantisedEmbedding, QuantisedLinear, kernel, quantised
 from unison.engine.quantised.block import QuantisedBlock
 from unison.models import Transformer, TransformerConfig, stepping
+from unison.models.network import Call
+from unison.models.packed import packed as together
 from unison.models.view import remember
 
 LLAMA = TransformerConfig(
@@ -200,3 +202,14 @@ def test_layers_of_odd_width_are_refused():
     odd = Transformer(dataclasses.replace(LLAMA, hidden=16, heads=2))
     with pytest.raises(ValueError, match=r"blocks\.0\.attention\.qkv: a row of 16 weights is not"):
         quantised(odd, "8")
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt"])
+def test_whether_calls_pass_together_is_known_without_a_dense_embedding(shape, monkeypatch):
+    """It is asked at every step, and a dense table would cost more than the step."""
+    made = packed(shape, "8")
+    calls = [Call(torch.arange(n)[None], torch.ones(1)) for n in (5, 9)]
+    want = [made(*call) for call in calls]
+    monkeypatch.setattr(QuantisedEmbedding, "weight", property(lambda _: pytest.fail("made dense")))
+    for got, alone in zip(together(made, calls), want, strict=True):
+        torch.testing.assert_close(got, alone, rtol=1e-5, atol=1e-5)

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from unison.decode import Canvas, decode
 from unison.decode import doubt as reference
+from unison.decode.diffusion.composed import Composed
+from unison.decode.temper import Temper
 from unison.prob import categorical, kernels, truncation
 from unison.prob.rng import Key, uniform
+from unison.process import Absorbing
 
 EXTREMES = [2.0**-54, 0.5, 1 - 2.0**-53]
 WAYS = [(1.0, 1.0), (0.7, 1.0), (1.0, 0.9), (1.3, 0.5), (0.0, 1.0)]
@@ -94,18 +98,70 @@ def test_a_row_does_not_see_its_batch_and_unwanted_rows_answer_zero(device, monk
     wanted = torch.tensor([True, False] * 4, device=device)
     some = categorical.sample_where(logits.view(2, 4, -1), u.view(2, 4), wanted.view(2, 4))
     assert torch.equal(some.flatten(), together.where(wanted, 0))
-    tempered = categorical.sample_tempered(logits, u, 0.7, 0.9)
+    tempered = categorical.sample_tempered(logits.log_softmax(-1), u, 0.7, 0.9)
     assert tempered.shape == (8,)
 
 
 def test_tempering_and_drawing_at_once_is_one_after_the_other():
     """The reference of the program, where there is no GPU."""
-    logits, u = laws(300, 8, seed=3), uniforms(8)
-    logp = truncation.top_p(truncation.temper(logits.log_softmax(-1), 0.7), 0.9)
+    belief, u = laws(300, 8, seed=3).log_softmax(-1), uniforms(8)
+    logp = truncation.top_p(truncation.temper(belief, 0.7), 0.9)
     assert torch.equal(
-        categorical.sample_tempered(logits, u, 0.7, 0.9), categorical.sample(logp, u)
+        categorical.sample_tempered(belief, u, 0.7, 0.9), categorical.sample(logp, u)
     )
-    assert torch.equal(categorical.sample_tempered(logits, u, 0.0), logits.argmax(-1))
+    assert torch.equal(categorical.sample_tempered(belief, u, 0.0), belief.argmax(-1))
+
+
+TEMPERS = [Temper(0.7, top_p=0.9), Temper(1.0), Temper(0.9, 0.3), Temper(0.8, top_k=5, top_p=0.9)]
+
+
+@pytest.mark.parametrize("temper", TEMPERS, ids=["nucleus", "own law", "falling", "top k"])
+def test_a_temper_draws_from_the_belief_it_shapes(temper):
+    belief, u = laws(50, 12, seed=6).log_softmax(-1).view(3, 4, -1), uniforms(12).view(3, 4)
+    left = torch.tensor([1.0, 0.5, 0.25], dtype=torch.float64)
+    want = categorical.sample(temper.shape(belief, left), u)
+    assert torch.equal(temper.drawn(belief, left, u), want)
+
+
+class Table:
+    """A belief that hangs on the place alone."""
+
+    def __init__(self, logp):
+        self.logp = logp
+
+    def __call__(self, xt, t, focus=None, earlier=None):
+        belief = self.logp.expand(len(xt), *self.logp.shape)
+        if focus is None:
+            return belief
+        return belief.gather(1, focus.positions[..., None].expand(-1, -1, belief.shape[2]))
+
+
+def test_a_strategy_whose_parts_judge_by_the_belief_draws_by_the_program(device, monkeypatch):
+    """The same text as by torch: no uniform lies within 1e-6 of a boundary. Judging costs a law."""
+    from unison.prob.kernels import draw as program
+
+    asked, own = [], program.draw
+
+    def drawn(logits, u, temperature=1.0, top_p=1.0, wanted=None):
+        asked.append((temperature, top_p))
+        return own(logits, u, temperature, top_p, wanted)
+
+    belief = laws(300, 8, seed=7).log_softmax(-1)
+    key = Key(torch.arange(2))
+    blank = Canvas(torch.full((2, 8), 300), torch.zeros(2, 8, dtype=torch.bool))
+    temper = Temper(0.7, top_p=0.9)
+    want = decode(Composed(steps=3, temper=temper), Absorbing(300), Table(belief), blank, key)
+    monkeypatch.setattr(kernels, "fits", lambda logits: logits.dtype is torch.float32)
+    monkeypatch.setattr(program, "draw", drawn)
+    blank = Canvas(blank.tokens.to(device), blank.given.to(device))
+    key, denoise = Key(key.seed.to(device)), Table(belief.to(device))
+    for judged, how in (("belief", (0.7, 0.9)), ("tempered", (1.0, 1.0))):
+        asked.clear()
+        strategy = Composed(steps=3, temper=temper, judged=judged)
+        got = decode(strategy, Absorbing(300), denoise, blank, key)
+        assert set(asked) == {how}
+        if judged == "belief":
+            assert torch.equal(got.tokens.cpu(), want.tokens)
 
 
 @pytest.mark.parametrize("size", [1, 2, 300, 5000])

@@ -7,23 +7,30 @@ where the first one lay: what is not copied in or out shows.
 import dataclasses
 
 import pytest
+import tiny
 import torch
 from torch.utils._pytree import tree_leaves
 
+from unison import constrain
 from unison.decode import Canvas, blocks, decode, shaped, start
+from unison.decode.autoregressive import LeftToRight
+from unison.decode.composition import unready
 from unison.decode.diffusion.ancestral import Ancestral
 from unison.decode.diffusion.composed import Composed
 from unison.decode.diffusion.parallel_hitting import ParallelHitting
+from unison.decode.presets import PRESETS as NAMED
 from unison.decode.temper import Temper
 from unison.denoising import RowDenoiser
 from unison.engine import CachedDenoiser, Exact, replaying
 from unison.engine.graphs import Graphs, Leaves, Recording, on_gpu
+from unison.generation import generate
 from unison.models import PRESETS, Transformer
 from unison.prob import rng
 from unison.prob.rng import Key
-from unison.process import Absorbing, Uniform
+from unison.process import Absorbing, Sequential, Uniform
 
 VOCAB, LENGTH = 11, 6
+ASKING = ("edlm", "guided", "learn2pd")  # need another model, or a file
 
 
 class StandIn:
@@ -31,12 +38,14 @@ class StandIn:
 
     def __init__(self, error=None):
         self.error, self.recorded, self.replayed = error, 0, 0
+        self.kinds = []
 
     def __call__(self, work):
         if self.error is not None:
             raise self.error
         self.recorded += 1
         answer = work()
+        self.kinds.append(type(answer))
 
         def replay():
             self.replayed += 1
@@ -87,6 +96,7 @@ CASES = [
     (Ancestral(steps=5), Uniform(VOCAB)),
     (Composed(steps=4, block_length=3, temper=Temper(0.8)), Absorbing(VOCAB)),
     (Composed(steps=4, block_length=3, temper=Temper(0.8)), Uniform(VOCAB)),
+    (LeftToRight(), Sequential(VOCAB, 0)),
 ]
 cases = pytest.mark.parametrize(("strategy", "process"), CASES)
 
@@ -232,6 +242,58 @@ def test_a_replayed_network_answers_as_the_network_and_steps_pass_through_it(net
     got = written(replaying.strategy(strategy, graphs), process, RowDenoiser(replayed, process))
     assert torch.equal(got.tokens, want.tokens)
     assert record.recorded == 2
+
+
+IN_PARTS = {
+    name: one
+    for name, make in NAMED.items()
+    if name not in ASKING and isinstance(one := make(), Composed)
+}
+
+
+@pytest.mark.parametrize("name", IN_PARTS)
+def test_every_preset_of_parts_writes_the_same_text_replayed(name, network, log):
+    """What names a recording must be such that it can: settings, process, guidance."""
+    strategy = dataclasses.replace(IN_PARTS[name], steps=4, per_block=True, eos_ids=(1,))
+    for process in (Absorbing(VOCAB), Uniform(VOCAB)):
+        if unready(strategy, type(process).__name__.lower()):
+            continue
+        denoise = shaped(RowDenoiser(network, process), 0.8, top_p=0.9)
+        want = written(strategy, process, denoise, rows=2)
+        got = written(replaying.strategy(strategy, Graphs(StandIn(), log.append)), process, denoise)
+        assert torch.equal(got.tokens[:2], want.tokens)
+    assert not log
+
+
+@pytest.mark.parametrize(
+    ("asked", "kinds"),
+    [
+        ({"strategy": "ancestral"}, [tuple]),
+        ({"strategy": "llada", "temperature": 0.8, "top_p": 0.9}, [tuple]),
+        ({"strategy": "parallel_hitting"}, [torch.Tensor]),
+        ({"strategy": "llada", "constraint": "[a-z ]*"}, [torch.Tensor]),
+        ({"strategy": "llada", "cache": "prefix", "block_length": 2}, []),
+    ],
+    ids=["ancestral", "llada", "steps-of-its-own", "constrained", "remembering"],
+)
+def test_who_writes_with_a_recorded_model_gets_whole_steps_or_else_evaluations(asked, kinds, log):
+    record, own = StandIn(), tiny.model("mdlm")
+    model = replaying.model(own, Graphs(record, log.append))
+    settings = {"length": 10, "num": 3, "steps": 5, "seed": 4, **asked}
+    if "constraint" in asked:
+        settings["constraint"] = constrain.regex(asked["constraint"])
+    want, got = (generate(one, "the ", **settings) for one in (own, model))
+    assert [sample.text for sample in got] == [sample.text for sample in want]
+    assert record.kinds[:1] == kinds  # a stand-in's replays call the step, and it the network
+    assert not log
+
+
+def test_what_is_asked_for_inside_a_step_is_part_of_it(log):
+    """A lone step evaluates several groups of rows alike, and still comes once."""
+    record = StandIn()
+    model = replaying.model(tiny.model("mdlm"), Graphs(record, log.append))
+    generate(model, "the ", length=10, num=6, steps=1, strategy="ancestral")
+    assert record.recorded == 0
 
 
 def test_what_gradients_flow_through_is_not_recorded(network, log):

@@ -156,11 +156,11 @@ PEAK = """
 def test_a_model_is_in_memory_once_while_it_is_loaded_and_used(tmp_path):
     """Peak growth below 1.3 times the weights, most of which are joined from several tensors."""
     small = made.make(tmp_path / "small", "sdar")
-    shape = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 10}
+    shape = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 5}
     config = made.FAMILIES["sdar"][0] | shape | {"head_dim": 64, "num_attention_heads": 8}
     tensors = made.random_tensors(made.FAMILIES["sdar"][1](config))
     size = sum(w.numel() * w.element_size() for w in tensors.values()) / 2**20
-    assert size > 140
+    assert size > 70
     large = made.write(tmp_path / "large", config, tensors, shards=3)
     script = PEAK.format(tests=str(Path(__file__).parents[1]), small=str(small), large=str(large))
     done = subprocess.run(

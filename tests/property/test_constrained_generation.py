@@ -13,6 +13,7 @@ from unison import constrain
 from unison.constrain import ConstraintError
 from unison.decode.composition import refuses_constraint
 from unison.decode.diffusion.composed import Composed
+from unison.decode.presets import PRESETS
 from unison.generation import generate
 
 MODELS = {family: tiny.model(family) for family in tiny.FAMILIES}
@@ -66,6 +67,17 @@ def test_rows_with_constraints_of_their_own_are_written_as_if_alone(family, stra
         for prompt, grammar in zip(prompts, grammars, strict=True)
     ]
     assert together == [replace(sample, prompt=i) for i, sample in enumerate(alone)]
+
+
+def test_rows_of_many_evaluations_are_written_as_if_alone_in_little_room():
+    model, strategy = MODELS["duo"], replace(PRESETS["diffusion-gemma"](), steps=6)
+    grammars = [constrain.choice(["lazy", "fox", "dogs"]), None]
+    how = {"new_tokens": 4, "strategy": strategy, "seed": 2}
+    together = generate(model, ["the ", "a"], constraint=grammars, **how)
+    assert together[0].text.removeprefix("the ") in ("lazy", "fox", "dogs")
+    for number, (prompt, grammar) in enumerate(zip(["the ", "a"], grammars, strict=True)):
+        [alone] = generate(model, prompt, constraint=grammar, **how)
+        assert together[number] == replace(alone, prompt=number)
 
 
 @pytest.mark.parametrize(("family", "strategy"), REFUSED)

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from unison.models import TransformerConfig, View
+from unison.models.network import Call, by_call
 from unison.objectives import Batch, Loss
 from unison.prob import rng
 from unison.prob.rng import Key
-from unison.types import Mask, Nats, Network, SoftTokens, Time, Tokens
+from unison.types import Nats, Network, SoftTokens
 
 _SITE = 96  # beyond the sites of objectives, distillations and self-conditioning
 
@@ -91,23 +92,17 @@ class Narrowed:
         """Return the network's weights by name."""
         return self.network.state_dict()
 
-    def __call__(
-        self,
-        inputs: Tokens | SoftTokens,
-        sigma: Time,
-        valid: Mask | None = None,
-        earlier: Tensor | None = None,
-        view: View | None = None,
-    ) -> Float[Tensor, "B F V"]:
+    @by_call
+    def __call__(self, call: Call) -> Float[Tensor, "B F V"]:
         """Return the network's logits under the narrowed attention."""
-        view = View() if view is None else view
-        rows = inputs.weights if isinstance(inputs, SoftTokens) else inputs
+        view = call.view or View()
+        rows = call.inputs.weights if isinstance(call.inputs, SoftTokens) else call.inputs
         place = torch.arange(rows.shape[1], device=rows.device)[None]
         if view.positions is not None:
             place = view.positions
         rule = _rule(self.config, place) if view.mask is None else view.mask
         seen = opened(place, self.share, self.seed, self.step) & rule
-        return self.network(inputs, sigma, valid, earlier, view._replace(mask=seen))
+        return self.network(*call._replace(view=view._replace(mask=seen)))
 
 
 def opened(place: Tensor, share: float, seed: int, step: int) -> Bool[Tensor, "B N N"]:

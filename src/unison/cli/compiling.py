@@ -41,7 +41,7 @@ def check(
 
 
 def recorded(model: LanguageModel) -> LanguageModel:
-    """Return a model on a GPU whose evaluations are recorded once and replayed.
+    """Return a model on a GPU whose evaluations, or steps, are recorded once and replayed.
 
     Raises:
         ValueError: The model is on a CPU.

@@ -1,13 +1,10 @@
 """unison generate: let a model write, complete or fill in."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from unison import trace
 from unison.cli import (
     compiling,
     constraint,
@@ -18,17 +15,18 @@ from unison.cli import (
     show,
     speculation,
     threads,
+    watching,
 )
 from unison.cli import strategy as chosen
 from unison.cli.constraint import Allowed, Asked
 from unison.cli.devices import Way
 from unison.cli.prompts import Prompts
-from unison.decode import Canvas, StepInfo, Strategy
+from unison.cli.watching import Watch
+from unison.decode import Strategy
 from unison.engine.compiled import Compiling
 from unison.engine.quantised import Precision
 from unison.generation import (
     Covers,
-    OnStep,
     Sample,
     Sampling,
     generate,
@@ -97,7 +95,7 @@ class Flags:
         weights: Fewer bits a weight: exact changes none of them; 8, 4 and adaptive4 round, and are
             fast for few positions; dynamic8 and bfloat16 are for many (docs/quantisation.md).
         compile: Compile evaluations of whole canvases; auto where a trial says it pays.
-        graphs: On a GPU, record evaluations once and replay them (CUDA graphs).
+        graphs: On a GPU, record whole steps, or else evaluations, and replay them (CUDA graphs).
         tokenizer: tokenizer.json, or its folder, where the model has none.
         adapter: Low-rank adapter to apply.
         device: auto, cpu, cuda or cuda:N.
@@ -286,7 +284,8 @@ def write(
         sampling = dataclasses.replace(sampling, strategy=strategy)
     if isinstance(strategy, Speculation) and not strategy.lossless:
         shared.log("a part of this speculation is lossy: the text does not have the model's law")
-    with _observed(model, flags, sampling) as observe:
+    watch = Watch(flags.trace, flags.show, flags.seed, flags.num)
+    with watching.watched(model, sampling, watch) as observe:
         return generate(
             model,
             asked.prompt,
@@ -370,40 +369,3 @@ def tell(samples: list[Sample]) -> None:
             which = f"{sample.prompt}.{number}" if several else f"{number}"
             print(f"--- {which} ({sample.nfe} evaluations)")
         print(sample.text)
-
-
-@contextmanager
-def _observed(model: LanguageModel, flags: Flags, sampling: Sampling) -> Iterator[OnStep | None]:
-    """Yield an observer that draws and remembers what the flags ask for; write the trace."""
-    if flags.trace is None and not flags.show:
-        yield None
-        return
-    recorder = trace.Recorder(model, sampling, seed=flags.seed, num=flags.num)
-    if flags.show:
-        with show.drawing() as draw:
-            yield _drawn(model, recorder, draw)
-    else:
-        yield recorder
-    if flags.trace is not None:
-        document = recorder.document()
-        trace.write(flags.trace, document)
-        shared.log(f"{len(document['steps'])} steps; watch them with unison replay {flags.trace}")
-
-
-def _drawn(
-    model: LanguageModel, recorder: trace.Recorder, draw: Callable[[show.Screen], None]
-) -> OnStep:
-    """Return an observer that remembers and draws."""
-    screens: list[show.Screen] = []
-
-    def text(token: int) -> str:
-        return trace.texts(model, [token]).get(str(token), "")
-
-    def observe(step: int, canvas: Canvas, info: StepInfo) -> None:
-        recorder(step, canvas, info)
-        if step == 0:
-            screens[:] = [show.Screen(recorder.header, recorder.batch, text)]
-        screens[0].advance(recorder.frame)
-        draw(screens[0])
-
-    return observe

@@ -21,18 +21,26 @@ class Voice(NamedTuple):
 
     Attributes:
         said: The model's belief.
-        tempered: The same, tempered.
+        tempered: The same, tempered; ``None`` where nobody reads it.
         candidate: The token proposed for each position.
         likeliest: The tokens of the likeliest text; ``None`` for each position's likeliest.
     """
 
     said: Belief
-    tempered: Belief
+    tempered: Belief | None
     candidate: Int[Tensor, "B F"]
     likeliest: Int[Tensor, "B F"] | None = None
 
 
-def proposed(temper: Temper, said: Belief | Heard, at: Gathered, now: Situation, key: Key) -> Voice:
+def proposed(
+    temper: Temper,
+    said: Belief | Heard,
+    at: Gathered,
+    now: Situation,
+    key: Key,
+    *,
+    judged: bool = True,
+) -> Voice:
     """Return a token for each position, drawn as sharply as the temper says.
 
     Args:
@@ -41,6 +49,7 @@ def proposed(temper: Temper, said: Belief | Heard, at: Gathered, now: Situation,
         at: The positions.
         now: Where each row stands.
         key: Random streams of this step.
+        judged: Whether the tempered belief is read, and not drawn from alone.
     """
     left, length = now.left / now.allowance.clamp(min=1), now.block.shape[1]
     if not isinstance(said, Tensor):
@@ -50,8 +59,10 @@ def proposed(temper: Temper, said: Belief | Heard, at: Gathered, now: Situation,
         best = said.argmax(-1)
         # Where beliefs are carried on, temperature 0 is the limit of low ones: certainty.
         return Voice(said, _certain(said, best) if now.carries else said, best, best)
-    tempered = temper.shape(said, left)
     u = at.take(rng.uniform(key, SITE_TARGET, length))
+    if not judged and not now.carries:
+        return Voice(said, None, temper.drawn(said, left, u))
+    tempered = temper.shape(said, left)
     return Voice(said, tempered, categorical.sample(tempered, u))
 
 

@@ -102,13 +102,13 @@ class Look(NamedTuple):
     Attributes:
         at: The positions.
         sight: What the parts get.
-        tempered: The law candidates were drawn from.
+        tempered: The law candidates were drawn from; ``None`` where nobody reads it.
         shadow: Beliefs that leave the own token out, where the revision asked.
     """
 
     at: Gathered
     sight: Sight
-    tempered: Belief
+    tempered: Belief | None
     shadow: Belief | None
 
 

@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from unison.prob import truncation
+from unison.prob import categorical, truncation
 from unison.types import Belief
 
 
@@ -61,3 +61,20 @@ class Temper:
         if self.top_k is not None:
             belief = truncation.top_k(belief, self.top_k)
         return truncation.top_p(belief, self.top_p)
+
+    def drawn(
+        self, belief: Belief, remaining: Float[Tensor, " B"], u: Float[Tensor, "B F"]
+    ) -> Int[Tensor, "B F"]:
+        """Return tokens drawn from what ``shape`` returns, which on a GPU is not written out.
+
+        There one program tempers, truncates and draws; not where the temperature falls or the top
+        ``k`` are kept.
+
+        Args:
+            belief: Log-probabilities.
+            remaining: As for ``shape``.
+            u: Uniforms on (0, 1), float64.
+        """
+        if self.final is None and self.top_k is None:
+            return categorical.sample_tempered(belief, u, self.temperature, self.top_p)
+        return categorical.sample(self.shape(belief, remaining), u)

@@ -110,8 +110,10 @@ class Graphs:
         """
         tensors, shape = flattened(told)
         which = (name, shape)
-        if self._busy or which in self._refused or not self._known(which):
+        if self._busy or which in self._refused:
             return work(told.tree)
+        if not self._known(which):
+            return self._alone(lambda: work(told.tree))
         kept = self._kept.get(which) or self._recorded(which, work, told, tensors)
         if kept is None:
             return work(told.tree)
@@ -120,6 +122,14 @@ class Graphs:
             room.copy_(fresh)
         kept.recording.replay()
         return mapped(torch.clone, kept.recording.answer, ())
+
+    def _alone(self, work: Callable[[], Any]) -> Any:
+        """Return what something answers; what it asks for inside is part of it, and not met."""
+        self._busy = True
+        try:
+            return work()
+        finally:
+            self._busy = False
 
     def _known(self, which: Hashable) -> bool:
         """Return whether something was asked for before; from now on it was."""
@@ -136,15 +146,12 @@ class Graphs:
         tree = mapped(lambda _: next(places), told.tree, told.kinds)
         while len(self._kept) >= self.most:
             self._kept.popitem(last=False)
-        self._busy = True
         try:
-            recording = self.record(lambda: work(tree))
+            recording = self._alone(lambda: self.record(lambda: work(tree)))
         except RuntimeError as error:  # what CUDA answers to a wait, and to too little memory
             self._refused.add(which)
             self.log(f"a step goes on without a CUDA graph, which could not be recorded: {error}")
             return None
-        finally:
-            self._busy = False
         self._kept[which] = _Kept(inputs, recording)
         return self._kept[which]
 

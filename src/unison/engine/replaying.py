@@ -2,7 +2,8 @@
 
 A step is recorded where it hangs on tensors alone: the strategy lets rows stand at different
 steps (``decode/api.py``, ``Apart``), so that the number of the step is one of them, and nothing
-behind the denoiser remembers anything. Of every other strategy the evaluations are recorded.
+behind the denoiser remembers anything. Of every other strategy the evaluations are recorded. A
+model that was given recordings for its evaluations keeps those of whole steps in the same place.
 """
 
 from collections.abc import Iterator
@@ -19,10 +20,10 @@ from unison.decode.guidance import Wrapped
 from unison.denoising import ROWS_ON_GPU, RowDenoiser
 from unison.engine.graphs import Graphs, Leaves, mapped
 from unison.language_model import LanguageModel
-from unison.models import Network, TransformerConfig, View
-from unison.models.network import Remembering
+from unison.models import Network, TransformerConfig
+from unison.models.network import Call, Remembering, by_call
 from unison.prob.rng import Key
-from unison.types import Denoiser, Law, Mask, SoftTokens, Time, Tokens
+from unison.types import Denoiser, Law, SoftTokens
 
 _PARTS = (RowDenoiser, Wrapped)  # denoisers that are what their fields say and nothing else
 
@@ -30,11 +31,18 @@ _PARTS = (RowDenoiser, Wrapped)  # denoisers that are what their fields say and 
 def model(own: LanguageModel, graphs: Graphs) -> LanguageModel:
     """Return a model whose network's evaluations are recorded and replayed.
 
+    ``unison.generate`` then records whole steps too, where they can be, in the same ``graphs``.
+
     Args:
         own: On a GPU; its weights must stay where they are.
         graphs: Remembers the recordings; one for a whole process will do.
     """
     return replace(own, network=ReplayedNetwork(own.network, graphs))
+
+
+def graphs_of(model: LanguageModel) -> Graphs | None:
+    """Return where a model's recordings are kept; ``None`` if it has none."""
+    return model.network.graphs if isinstance(model.network, ReplayedNetwork) else None
 
 
 def strategy(own: Strategy, graphs: Graphs | None) -> Strategy:
@@ -130,20 +138,13 @@ class ReplayedNetwork:
         """Whether the network can take part of a canvas from a memory."""
         return isinstance(self.own, Remembering) and self.own.remembers
 
-    def __call__(
-        self,
-        inputs: Tokens | SoftTokens,
-        sigma: Time,
-        valid: Mask | None = None,
-        earlier: Float[Tensor, "B K V"] | None = None,
-        view: View | None = None,
-    ) -> Float[Tensor, "B F V"]:
+    @by_call
+    def __call__(self, call: Call) -> Float[Tensor, "B F V"]:
         """Return what the network answers."""
-        told = (inputs, sigma, valid, earlier, view)
-        remembers = view is not None and view.memory is not None
-        if remembers or isinstance(inputs, SoftTokens) or torch.is_grad_enabled():
-            return self.own(*told)
-        kind = inputs.device.type
+        remembers = call.view is not None and call.view.memory is not None
+        if remembers or isinstance(call.inputs, SoftTokens) or torch.is_grad_enabled():
+            return self.own(*call)
+        kind = call.inputs.device.type
         width = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
         def answered(told: Any) -> Tensor:
@@ -151,7 +152,7 @@ class ReplayedNetwork:
             with torch.autocast(kind, width, enabled=width is not None, cache_enabled=False):
                 return self.own(*told)
 
-        return self.graphs((self.own, width), answered, Leaves(told, ()))
+        return self.graphs((self.own, width), answered, Leaves(call))
 
     def parameters(self) -> Iterator[Parameter]:
         """Return the weights."""

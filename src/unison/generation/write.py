@@ -8,7 +8,7 @@ from unison.decode import Canvas, Decoded, StepInfo, Strategy, decode, guidance,
 from unison.decode.constrained import ConstrainedDenoiser
 from unison.decode.fitting import Fitting
 from unison.decode.jointly import Jointly
-from unison.engine import Policy, cached
+from unison.engine import Policy, cached, replaying
 from unison.engine.prefixes import Prefixes
 from unison.generation import canvases, infilling, settings, speculating
 from unison.generation.canvases import Part, Parts, Row
@@ -146,7 +146,8 @@ def together(order: Order, on_step: OnStep | None = None) -> Iterator[Sample]:
 
     def run(rows: Sequence[Row], streams: Key) -> Decoded:
         begun = beginning(order, rows, streams)
-        return decode(begun.strategy, order.model.process, *begun[1:], streams, on_step)
+        way = replaying.strategy(begun.strategy, replaying.graphs_of(order.model))
+        return decode(way, order.model.process, *begun[1:], streams, on_step)
 
     rows = [text.row for text in order.texts]
     if any(infilling.has_hole(order.model, row) for row in rows):

@@ -1,7 +1,7 @@
 """What does every network offer, ours or a wrapped one?"""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch.nn import Parameter
 from unison.models.config import TransformerConfig
 from unison.models.view import View
 from unison.types import Mask, SoftTokens, Time, Tokens
+
+Earlier = Float[Tensor, "B K V"] | Tokens  # a belief as probabilities, or tokens taken for certain
+Own = TypeVar("Own")
 
 
 @runtime_checkable
@@ -26,7 +29,7 @@ class Network(Protocol):
         inputs: Tokens | SoftTokens,
         sigma: Time,
         valid: Mask | None = None,
-        earlier: Float[Tensor, "B K V"] | None = None,
+        earlier: Earlier | None = None,
         view: View | None = None,
     ) -> Float[Tensor, "B F V"]:
         """Return logits [batch, length or positions read, vocab]; position i speaks of i."""
@@ -47,8 +50,29 @@ class Call(NamedTuple):
     inputs: Tokens | SoftTokens
     sigma: Time
     valid: Mask | None = None
-    earlier: Float[Tensor, "B K V"] | None = None
+    earlier: Earlier | None = None
     view: View | None = None
+
+
+def by_call(answer: Callable[[Own, Call], Any]) -> Callable[..., Any]:
+    """Turn a method of a ``Call`` into one that is called as a network is.
+
+    Whatever answers in a network's place is written by it, so that what a network takes is said
+    here alone.
+    """
+
+    def asked(
+        self: Own,
+        inputs: Tokens | SoftTokens,
+        sigma: Time,
+        valid: Mask | None = None,
+        earlier: Earlier | None = None,
+        view: View | None = None,
+    ) -> Any:
+        return answer(self, Call(inputs, sigma, valid, earlier, view))
+
+    asked.__name__, asked.__doc__ = answer.__name__, answer.__doc__
+    return asked
 
 
 @runtime_checkable

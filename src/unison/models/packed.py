@@ -102,11 +102,11 @@ def _trial(network: Network, length: int, some: int) -> Call:
 
 def _packs(network: Transformer) -> bool:
     """Return whether every part of the network treats positions alone, attention aside."""
-    weight = network.embed.weight
+    like = next(network.parameters())  # not the embedding: a packed one is made dense at the asking
     return (
         type(network) is Transformer
-        and weight.dtype is torch.float32
-        and weight.device.type == "cpu"
+        and like.dtype is torch.float32
+        and like.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
         and network.config.mixture is None
         and not (network.training and network.config.dropout)

@@ -31,27 +31,26 @@ def sample(logp: Float[Tensor, "*N V"], u: Float[Tensor, "*N"]) -> Int[Tensor, "
 
 
 def sample_tempered(
-    logits: Float[Tensor, "*N V"],
+    logp: Float[Tensor, "*N V"],
     u: Float[Tensor, "*N"],
     temperature: float = 1.0,
     top_p: float = 1.0,
 ) -> Int[Tensor, "*N"]:
-    """Draw from logits at a temperature and from a nucleus, as ``sample`` does from what is left.
+    """Draw at a temperature and from a nucleus, as ``sample`` does from what is left.
 
     On a GPU one program tempers, truncates and draws, and no law is written to memory.
 
     Args:
-        logits: Need not be normalised.
+        logp: Log-probabilities.
         u: Uniforms on (0, 1), float64, one per draw.
         temperature: 0 for the first of the likeliest.
         top_p: Mass of the nucleus, in (0, 1].
     """
-    if kernels.fits(logits):
+    if kernels.fits(logp):
         from unison.prob.kernels.draw import draw  # needs Triton
 
-        return draw(logits, u, temperature, top_p)
-    logp = truncation.temper(logits.float().log_softmax(-1), temperature)
-    return sample(truncation.top_p(logp, top_p), u)
+        return draw(logp, u, temperature, top_p)
+    return sample(truncation.top_p(truncation.temper(logp, temperature), top_p), u)
 
 
 def _inverse(logp: Float[Tensor, "*N V"], u: Float[Tensor, "*N"]) -> Int[Tensor, "*N"]:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from unison.engine.compiled import Compiler, Graphs, Say, whole
-from unison.models import Transformer, TransformerConfig, View
+from unison.models import Transformer, TransformerConfig
+from unison.models.network import Call, by_call
 from unison.objectives import Batch
 from unison.prob import rng
 from unison.prob.rng import Key
@@ -26,7 +27,6 @@ from unison.scale.placing import Placed
 from unison.train.config import Train
 from unison.train.setup import Prepared
 from unison.train.step import Learner, batch_key, nats, uses_bfloat16
-from unison.types import Mask, SoftTokens, Time, Tokens
 
 _LOG = logging.getLogger("unison.train")
 _WORTH = 1e15  # FLOP of a run on a CPU: less is done before compiling has paid
@@ -59,29 +59,15 @@ class Learning:
         """Return the network's weights by name."""
         return self.network.state_dict()
 
-    def __call__(
-        self,
-        inputs: Tokens | SoftTokens,
-        sigma: Time,
-        valid: Mask | None = None,
-        earlier: Tensor | None = None,
-        view: View | None = None,
-    ) -> Tensor:
+    @by_call
+    def __call__(self, call: Call) -> Tensor:
         """Return logits, as the network does."""
-        evaluate = self.forward if self._learns else self.network
-        return evaluate(inputs, sigma, valid, earlier, view)
+        return (self.forward if self._learns else self.network)(*call)
 
-    def features(
-        self,
-        inputs: Tokens | SoftTokens,
-        sigma: Time,
-        valid: Mask | None = None,
-        earlier: Tensor | None = None,
-        view: View | None = None,
-    ) -> Tensor:
+    @by_call
+    def features(self, call: Call) -> Tensor:
         """Return what the output layer reads, as the network does."""
-        evaluate = self.hidden if self._learns else self.network.features
-        return evaluate(inputs, sigma, valid, earlier, view)
+        return (self.hidden if self._learns else self.network.features)(*call)
 
     def logits(self, h: Tensor) -> Tensor:
         """Return what the output layer answers to what ``features`` returns."""

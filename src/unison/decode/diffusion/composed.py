@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -217,8 +217,9 @@ class Composed:
         at = blocks.gathered(now.wanted, now.division.bounds, bound)
         time = now.level if now.uniform else grid.time_at(process, 1 - now.level)
         said, shadow = self._heard(process, denoise, canvas, (at, now, time))
-        voice = proposed(self.temper, said, at, now, key)
-        judged = voice.said if self.judged == "belief" else voice.tempered
+        by_tempered = self.judged == "tempered"
+        voice = proposed(self.temper, said, at, now, key, judged=by_tempered)
+        judged = cast(Belief, voice.tempered) if by_tempered else voice.said
         sight = Sight(
             at.focus.positions,
             at.live,

@@ -23,7 +23,8 @@ from unison.engine.compiled.buckets import Buckets
 from unison.engine.compiled.graphs import Compiler, Graphs, Say, whole
 from unison.engine.compiled.trial import Clock, Trial, tried
 from unison.models import Network, Transformer, TransformerConfig, View
-from unison.types import Mask, SoftTokens, Time, Tokens
+from unison.models.network import Call, by_call
+from unison.types import SoftTokens
 
 Compiling = Literal["off", "on", "auto"]
 
@@ -78,27 +79,21 @@ class Compiled:
         """Return the network's weights by name."""
         return self.network.state_dict()
 
-    def __call__(
-        self,
-        inputs: Tokens | SoftTokens,
-        sigma: Time,
-        valid: Mask | None = None,
-        earlier: Tensor | None = None,
-        view: View | None = None,
-    ) -> Tensor:
+    @by_call
+    def __call__(self, call: Call) -> Tensor:
         """Return logits, as the network does."""
-        view = View() if view is None else view
-        if isinstance(inputs, SoftTokens) or earlier is not None or not _whole(view):
-            return self.network(inputs, sigma, valid, earlier, view)
+        inputs, valid, view = call.inputs, call.valid, call.view or View()
+        if isinstance(inputs, SoftTokens) or call.earlier is not None or not _whole(view):
+            return self.network(*call)
         rows, length = inputs.shape
         room = self.buckets.of(rows, length)
         if room is None or torch.is_grad_enabled():
-            return self.network(inputs, sigma, valid, None, view)
+            return self.network(*call)
         if room > length:
             inputs = F.pad(inputs, (0, room - length))
             real = torch.ones(rows, length, dtype=torch.bool, device=inputs.device)
             valid = F.pad(real if valid is None else valid, (0, room - length))
-        h, cond = self.graphs(inputs, sigma, valid)
+        h, cond = self.graphs(inputs, call.sigma, valid)
         return self.network.logits(self.network.read(h[:, :length], cond, length, view))
 
 

@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from unison.denoising import Question, answered, evaluated
 from unison.models import Transformer
-from unison.models.network import Network
+from unison.models.network import Call, Network, by_call
 from unison.models.sight import at
 from unison.models.view import View
 from unison.process import Process
@@ -43,7 +43,7 @@ from unison.scale.context import unfit
 from unison.scale.inference.around import OneProcess, Parts, Pending
 from unison.scale.inference.positions import check, headless, whole_of
 from unison.scale.plan import PlanError
-from unison.types import Belief, Focus, Mask, SoftTokens, Time, Tokens
+from unison.types import Belief, Focus, Mask, Time, Tokens
 
 
 @dataclass(frozen=True)
@@ -190,23 +190,16 @@ class _OnParts:
         """Return the weights by name."""
         return self.network.state_dict()
 
-    def __call__(
-        self,
-        inputs: Tokens | SoftTokens,
-        sigma: Time,
-        valid: Mask | None = None,
-        earlier: Float[Tensor, "B K V"] | None = None,
-        view: View | None = None,
-    ) -> Float[Tensor, "B F V"]:
+    @by_call
+    def __call__(self, call: Call) -> Float[Tensor, "B F V"]:
         """Return what the network answers, as far as parts know of each other."""
-        del valid  # a row comes without its padding
-        told, view = check(inputs, earlier, view)
+        told, view = check(call)  # a row comes without its padding
         block = {"causal": 1}.get(self.config.attention, self.config.block_length)
         self.said.begin(told.shape[1], block)
         spans = [self.said.canvas.part(part) for part in self.said.parts.own]
         place = torch.cat([torch.arange(*span, device=told.device) for span in spans])
         here = View(positions=place.expand(len(told), -1))
-        whole = self.said.together(self._part(told[:, place], sigma, view=here))
+        whole = self.said.together(self._part(told[:, place], call.sigma, view=here))
         return self.network.logits(whole if view.read is None else at(whole, view.read))
 
 

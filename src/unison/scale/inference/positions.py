@@ -25,12 +25,13 @@ from torch.nn import Parameter
 
 from unison.language_model import LanguageModel
 from unison.models import Transformer
+from unison.models.network import Call, by_call
 from unison.models.sight import at
 from unison.models.view import View
 from unison.scale.attention import Circle, Traffic, circle, cut, everyone
 from unison.scale.context import spread_context
 from unison.scale.plan import PlanError
-from unison.types import Mask, SoftTokens, Time, Tokens
+from unison.types import SoftTokens, Tokens
 
 
 def by_positions(
@@ -111,45 +112,37 @@ class Shared:
         """Return the weights by name."""
         return self._part.state_dict()
 
+    @by_call
     @torch.no_grad()
-    def __call__(
-        self,
-        inputs: Tokens | SoftTokens,
-        sigma: Time,
-        valid: Mask | None = None,
-        earlier: Float[Tensor, "B K V"] | None = None,
-        view: View | None = None,
-    ) -> Float[Tensor, "B F V"]:
+    def __call__(self, call: Call) -> Float[Tensor, "B F V"]:
         """Return what the network answers.
 
         Raises:
             ValueError: The call asks for more than answers at some positions of a canvas.
         """
-        told, view = check(inputs, earlier, view)
+        told, view = check(call)
         length = told.shape[1]
         with self._context.sharing(length) as share:
-            hidden = self._part(share.of(told), sigma, share.of(valid))
+            hidden = self._part(share.of(told), call.sigma, share.of(call.valid))
         cuts = cut(length, self.circle.size)
         lengths = tuple(b - a for a, b in pairwise(cuts))
         whole = everyone(self.circle, hidden, lengths, 1)
         return self._whole.logits(whole if view.read is None else at(whole, view.read))
 
 
-def check(
-    inputs: Tokens | SoftTokens, earlier: Tensor | None, view: View | None
-) -> tuple[Tokens, View]:
+def check(call: Call) -> tuple[Tokens, View]:
     """Return the tokens and the view of a call that parts of a canvas can answer.
 
     Raises:
         ValueError: They cannot.
     """
-    view = View() if view is None else view
+    inputs, view = call.inputs, call.view or View()
     strange = [
         name
         for name in ("compute", "memory", "positions", "mask")
         if getattr(view, name) is not None
     ]
-    if strange or earlier is not None or isinstance(inputs, SoftTokens):
+    if strange or call.earlier is not None or isinstance(inputs, SoftTokens):
         named = strange[0] if strange else "an earlier belief or soft tokens"
         raise ValueError(
             f"ranks that share a canvas answer about tokens, whole, and were asked with {named}; "

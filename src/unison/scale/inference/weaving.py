@@ -27,9 +27,7 @@ from torch import Tensor, distributed
 from torch.nn import Parameter
 
 from unison.models import Transformer, TransformerConfig
-from unison.models.network import Call
-from unison.models.view import View
-from unison.types import Mask, SoftTokens, Time, Tokens
+from unison.models.network import Call, by_call
 
 _LANES = 2
 
@@ -174,16 +172,10 @@ class Woven:
         """Return the weights of this rank, by name."""
         return self.part.state_dict()
 
-    def __call__(
-        self,
-        inputs: Tokens | SoftTokens,
-        sigma: Time,
-        valid: Mask | None = None,
-        earlier: Float[Tensor, "B K V"] | None = None,
-        view: View | None = None,
-    ) -> Float[Tensor, "B F V"]:
+    @by_call
+    def __call__(self, call: Call) -> Float[Tensor, "B F V"]:
         """Return what the whole network answers to one question; nothing is woven."""
-        return self.part(inputs, sigma, valid, earlier, view)
+        return self.part(*call)
 
     def together(self, calls: Sequence[Call]) -> list[Tensor]:
         """Return what the network answers to each call, to the last bit as if asked alone."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unison.models import TransformerConfig
-from unison.models.network import Call
+from unison.models.network import Call, by_call
 from unison.objectives import Batch, Loss
 from unison.prob import rng
 from unison.prob.rng import Key
@@ -40,11 +40,10 @@ class Asked:
         self._network = network
         self.config = network.config
 
-    def __call__(
-        self, inputs: Any, sigma: Tensor, valid: Any = None, earlier: Any = None, view: Any = None
-    ) -> NoReturn:
+    @by_call
+    def __call__(self, call: Call) -> NoReturn:
         """Stop here."""
-        raise _AskedError(Call(inputs, sigma, valid, earlier, view))
+        raise _AskedError(call)
 
     features = __call__
 

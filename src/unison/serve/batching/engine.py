@@ -11,23 +11,20 @@ from typing import NamedTuple
 
 import torch
 
-from unison.serve.batching import account
 from unison.serve.batching.cohorts import CohortLane
 from unison.serve.batching.hub import Asked, Hub, by_network
 from unison.serve.batching.limits import Limits
 from unison.serve.batching.queueing import FairQueue, Waiting
 from unison.serve.batching.remembering import Remembered
 from unison.serve.batching.tasks import TaskLane
-from unison.serve.batching.telling import Teller
 from unison.serve.batching.tokens import TokenLane
-from unison.serve.batching.unit import Lane, Unit
+from unison.serve.batching.unit import Lane, Unit, divided
 from unison.serve.batching.work import (
     Answered,
     Event,
     Failed,
     Finished,
     Full,
-    Question,
     Started,
     Stats,
     Tell,
@@ -260,20 +257,7 @@ class Engine:
     def _enqueue(self, one: _Running) -> None:
         work = one.work
         self._works[one.ticket] = one
-        if isinstance(work, Question):
-            size = account.positions_bytes(work.model, work.tokens)
-            units = [Unit(one.ticket, work, 0, None, size)]
-        else:
-            units = [
-                Unit(
-                    one.ticket,
-                    work,
-                    i,
-                    Teller(work, i, one.tell),
-                    account.text_bytes(work.order, i),
-                )
-                for i in range(len(work.order.texts))
-            ]
+        units = divided(one.ticket, work, one.tell)
         one.left = len(units)
         most = self.limits.memory
         if most is not None and max(unit.memory for unit in units) > most:

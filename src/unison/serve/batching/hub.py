@@ -16,10 +16,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from unison.models import Network, TransformerConfig
-from unison.models.network import Call, Remembering
+from unison.models.network import Call, Remembering, by_call
 from unison.models.packed import packed
-from unison.models.view import View
-from unison.types import Mask, SoftTokens, Time, Tokens
 
 
 class Asked(NamedTuple):
@@ -62,16 +60,10 @@ class SharedNetwork:
         """Return the network's weights by name."""
         return self.network.state_dict()
 
-    def __call__(
-        self,
-        inputs: Tokens | SoftTokens,
-        sigma: Time,
-        valid: Mask | None = None,
-        earlier: Float[Tensor, "B K V"] | None = None,
-        view: View | None = None,
-    ) -> Float[Tensor, "B F V"]:
+    @by_call
+    def __call__(self, call: Call) -> Float[Tensor, "B F V"]:
         """Return what the network answers, once everybody else has asked too."""
-        return self.together([Call(inputs, sigma, valid, earlier, view)])[0]
+        return self.together([call])[0]
 
     def together(self, calls: Sequence[Call]) -> list[Tensor]:
         """Return the answers to several calls, evaluated with everybody else's."""

@@ -1,12 +1,13 @@
-"""What is one thing that an engine runs? A text, or a question; and how does a lane run it?"""
+"""What does an engine run? The texts of a piece of work, or its question; and how does a lane?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from unison.serve.batching import account
 from unison.serve.batching.hub import Turn
 from unison.serve.batching.telling import Teller
-from unison.serve.batching.work import Answered, Question, Write, Wrote
+from unison.serve.batching.work import Answered, Question, Tell, Work, Wrote
 
 Outcome = Wrote | Answered | Exception
 
@@ -25,11 +26,28 @@ class Unit:
     """
 
     ticket: int
-    work: Write | Question
+    work: Work
     number: int
     teller: Teller | None
     memory: int
     outcome: Outcome | None = field(default=None)
+
+
+def divided(ticket: int, work: Work, tell: Tell) -> list[Unit]:
+    """Return what a piece of work is made of, each with the memory it takes.
+
+    Args:
+        ticket: The work's number.
+        work: A question, or texts to write.
+        tell: Who hears of the texts.
+    """
+    if isinstance(work, Question):
+        size = account.positions_bytes(work.model, work.tokens)
+        return [Unit(ticket, work, 0, None, size)]
+    return [
+        Unit(ticket, work, i, Teller(work, i, tell), account.text_bytes(work.order, i))
+        for i in range(len(work.order.texts))
+    ]
 
 
 @runtime_checkable

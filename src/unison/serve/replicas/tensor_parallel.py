@@ -22,9 +22,10 @@ from torch.nn import Parameter
 
 from unison.language_model import LanguageModel
 from unison.models import Transformer, TransformerConfig
+from unison.models.network import Call, by_call
 from unison.models.view import View
 from unison.scale.tensor import refused, shard
-from unison.types import Mask, SoftTokens, Time, Tokens
+from unison.types import SoftTokens
 
 Load = Callable[[str], LanguageModel]  # from a device to the model, loaded there
 _PATIENCE = timedelta(seconds=60)  # with a rank that does not add its part
@@ -130,31 +131,24 @@ class Spread:
         """Return the weights of this rank, by name."""
         return self.part.state_dict()
 
+    @by_call
     @torch.no_grad()
-    def __call__(
-        self,
-        inputs: Tokens | SoftTokens,
-        sigma: Time,
-        valid: Mask | None = None,
-        earlier: Float[Tensor, "B K V"] | None = None,
-        view: View | None = None,
-    ) -> Float[Tensor, "B F V"]:
+    def __call__(self, call: Call) -> Float[Tensor, "B F V"]:
         """Return what the whole network answers.
 
         Raises:
             ValueError: The view brings a memory.
             LostRankError: One of the ranks is gone.
         """
-        if view is not None and view.memory is not None:
+        if call.view is not None and call.view.memory is not None:
             raise ValueError("a model on several devices takes no cache; leave the cache out.")
-        asked = (inputs, sigma, valid, earlier, view)
-        kind = sigma.device.type
+        kind = call.sigma.device.type
         with self._one:
             if not self.alive:
                 raise LostRankError("a process that holds part of the model is gone.")
-            self.ranks.tell((torch.is_autocast_enabled(kind), _moved(asked, "cpu")))
+            self.ranks.tell((torch.is_autocast_enabled(kind), _moved(call, "cpu")))
             try:
-                return self.part(*asked)
+                return self.part(*call)
             except RuntimeError as error:  # the ranks may wait for different sums now
                 self._broken = True
                 raise LostRankError(f"a device did not add its part: {error}") from error
@@ -275,6 +269,6 @@ def _moved(asked: Any, device: str) -> Any:
     """Return the same with every tensor in it on a device."""
     if isinstance(asked, Tensor):
         return asked.detach().to(device)
-    if isinstance(asked, View | SoftTokens):
+    if isinstance(asked, Call | View | SoftTokens):
         return type(asked)(*(_moved(part, device) for part in asked))
     return tuple(_moved(part, device) for part in asked) if isinstance(asked, tuple) else asked
