@@ -1,5 +1,8 @@
 """A run killed by SIGKILL at any moment and started again ends as if nothing had happened."""
 
+import contextlib
+import io
+import json
 import os
 import random
 import signal
@@ -77,7 +80,7 @@ FLAGS = (
 )  # fmt: skip
 
 
-def command(*arguments, **settings):
+def command(*arguments):
     """Start the command line in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "unison", *map(str, arguments)],
@@ -85,7 +88,6 @@ def command(*arguments, **settings):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **settings,
     )
 
 
@@ -129,23 +131,29 @@ def logged(out):
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs resource limits")
-def test_a_disk_that_is_full_while_saving_is_one_line_exit_code_2_and_costs_nothing(text, tmp_path):
+def say_where_files_end(size, told, *arguments):
+    """Run the command line where no file may be longer; write down its exit code and stderr."""
     import resource
 
-    whole, out = tmp_path / "whole", tmp_path / "out"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main([str(argument) for argument in arguments])
+    told.write_text(json.dumps([code, err.getvalue()]))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs resource limits")
+def test_a_disk_that_is_full_while_saving_is_one_line_exit_code_2_and_costs_nothing(text, tmp_path):
+    whole, out, told = (tmp_path / name for name in ("whole", "out", "told"))
     settings = tiny.config(save_every=2, eval_every=20, keep=9)
     tiny.run(settings, text, whole)
     with pytest.raises(tiny.Cut):
         tiny.run(settings, text, out, cut=5)
     before = tiny.left_behind(out / "checkpoints")
     size = (out / "checkpoints" / "step-00000002" / "state.safetensors").stat().st_size
-    process = command(
-        *FLAGS, "--text", text, "--out", out,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2)),
-    )  # fmt: skip
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
+    arguments = (*FLAGS, "--text", text, "--out", out)
+    assert killed.run(say_where_files_end, size // 2, told, *arguments, below=out)
+    code, err = json.loads(told.read_text())
+    assert code == 2, err
     assert err.count("\n") == 1
     assert "step-00000006 could not be written (" in err
     assert "File too large" in err

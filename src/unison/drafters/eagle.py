@@ -193,7 +193,7 @@ class _Chains:
         shown: Float[Tensor, "P D"] | None,
     ) -> None:
         self.module, self.network, self.inputs, self.shown = module, network, inputs, shown
-        self.past = attending.empty(module.block.attention, len(inputs), network.embed.weight)
+        self.past = attending.empty(module.block.attention, len(inputs), next(network.parameters()))
         self.sees: list[Bool[Tensor, "L M"]] = []
 
     def stepped(self, state: Float[Tensor, "B M D"]) -> Said:

@@ -187,8 +187,10 @@ class Transformer(nn.Module):
 
     def told(self, earlier: Tensor, h: Hidden, known: Tensor | None) -> Hidden:
         """Return what an earlier belief adds to the inputs it speaks of."""
-        words = self.embed.weight[: self.config.vocab_size]
-        said = earlier @ words if earlier.is_floating_point() else words[earlier]
+        if earlier.is_floating_point():
+            said = earlier @ self.embed.weight[: self.config.vocab_size]
+        else:
+            said = self.embed(earlier)
         told = layers.steady(self.earlier, said)  # pyright: ignore[reportArgumentType]
         if known is None:
             return told
