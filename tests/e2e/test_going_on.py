@@ -76,6 +76,11 @@ def test_another_process_is_refused_with_the_verb_for_it(base, text, tmp_path):
         went_on(tiny.config("mdlm"), [str(text)], tmp_path / "on", base)
 
 
+def test_shared_numbers_are_refused_beside_a_base(base, text, tmp_path):
+    with pytest.raises(TrainError, match="leave out --base"):
+        went_on(tiny.config("duo", shared=0.5), [str(text)], tmp_path / "on", base)
+
+
 def test_on_the_command_line(base, tmp_path, capsys):
     flags = ["--model.hidden", "16", "--model.depth", "1", "--model.max-length", "16",
              "--model.cond-dim", "8", "--steps", "1", "--device", "cpu"]  # fmt: skip

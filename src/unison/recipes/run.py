@@ -12,6 +12,7 @@ from unison.data import TokenizerSpec
 from unison.distil import Distil
 from unison.distil import run as distillation
 from unison.evaluate import likelihood
+from unison.generation import process_name
 from unison.language_model import Defaults, LanguageModel
 from unison.models import TransformerConfig
 from unison.process import Process, Sequential
@@ -158,7 +159,7 @@ def _train(
             return prepare(config, text, device), tuple(text)
         return _from_weights(config, text, base, device)
 
-    prepared, text = ranks.consent(place.world, begin)
+    prepared, read = ranks.consent(place.world, begin)
     prepared = spreading.over(place.world, config, prepared)
     spreading.claim(place, "train", config, [*text] if base is None else [str(base), *text])
     result = LanguageModel(
@@ -166,7 +167,7 @@ def _train(
         prepared.process,
         prepared.corpus.tokenizer,
         defaults_of(config.model, prepared.process, steps),
-        {"train": folder.plain(config), "text": list(text)},
+        {"train": folder.plain(config), "text": list(read)},
     )
     return finish(config, prepared, result, place, observe)
 
@@ -176,28 +177,36 @@ def _from_weights(
 ) -> tuple[Prepared, tuple[str, ...]]:
     """Return a run that begins with a model's weights, and where its text is."""
     base = load(path, str(device))
+    _check_base(config, base, str(path))
     _, sources = text_of(base, text)
     source = checkpoints.locate(str(path)) / "tokenizer.json"
     tokenizer = TokenizerSpec("existing", source=str(source))
-    prepared = prepare(
-        replace(config, data=replace(config.data, tokenizer=tokenizer)), sources, device
-    )
-    if type(base.process) is not type(prepared.process):
-        raise TrainError(
-            f"{path} is a model of the {type(base.process).__name__.lower()} process and this run "
-            f"is of the {type(prepared.process).__name__.lower()} one; unison adapt turns a model "
-            "into one of another process."
-        )
-    theirs, ours = (dataclasses.asdict(made.network.config) for made in (base, prepared))
-    other = [
-        f"--model.{name.replace('_', '-')} {theirs[name]}"
-        for name in ours
-        if theirs[name] != ours[name]
-    ]
-    if other:
-        raise TrainError(f"{path} has another shape than this run; give {' '.join(other)}.")
+    settings = replace(config, data=replace(config.data, tokenizer=tokenizer))
+    prepared = prepare(settings, sources, device)
     prepared.network.load_state_dict(base.network.state_dict())
     return prepared, sources
+
+
+def _check_base(config: Train, base: LanguageModel, path: str) -> None:
+    """Refuse a model whose weights are not those of this run's network.
+
+    Raises:
+        TrainError: They are not; the message says what to change.
+    """
+    theirs, ours = process_name(base.process), config.objective.process
+    if theirs != ours:
+        raise TrainError(
+            f"{path} is a model of the {theirs} process and this run is of the {ours} one; unison "
+            "adapt turns a model into one of another process."
+        )
+    if config.shared is not None:
+        raise TrainError("a run with shared numbers has a network of its own; leave out --base.")
+    sizes = ("vocab_size", "num_states")  # the tokenizer's
+    shape, wanted = (dataclasses.asdict(one) for one in (base.network.config, config.model))
+    other = [name for name in wanted if name not in sizes and shape[name] != wanted[name]]
+    if other:
+        flags = " ".join(f"--model.{name.replace('_', '-')} {shape[name]}" for name in other)
+        raise TrainError(f"{path} has another shape than this run; give {flags}.")
 
 
 def defaults_of(shape: TransformerConfig, process: Process, steps: int) -> Defaults:
