@@ -54,6 +54,14 @@ def _compared(size, plan, several):
             assert told[0][name][0][0] == alone[0][0], name
 
 
+def test_steps_inside_somebodys_autocast_see_the_weights_of_the_step_before():
+    name, config, padded = next(one for one in PLANS if one[0] == "bfloat16")
+    alone = cases.learnt(dataclasses.replace(config, scale=Scale()), None, padded)
+    with torch.autocast("cpu", enabled=False):
+        inside = cases.learnt(dataclasses.replace(config, scale=Scale()), None, padded)
+    assert inside[:2] == alone[:2], name
+
+
 @gloo
 def test_objectives_of_every_kind_are_learnt_as_by_one_process():
     """A causal network, orders, no time, blocks, two views of a text, soft tokens."""

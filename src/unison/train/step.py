@@ -194,6 +194,7 @@ def move(
         optim.set_rate(optimizers, share)
         for optimizer in optimizers:
             optimizer.step()
+        torch.clear_autocast_cache()  # inside somebody's autocast it would keep the old weights
     for optimizer in optimizers:
         optimizer.zero_grad()
     return Outcome(measured, size, not moves)
