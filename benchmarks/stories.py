@@ -2,11 +2,12 @@
 
     python -m benchmarks.stories prepare FILE REAL.jsonl   # TinyStories, a newline between stories
     unison train stories --text REAL.jsonl --out runs/first
-    python -m benchmarks.stories_teacher FOLDER TOLD.jsonl
-    unison train stories_continued --base runs/first --text REAL.jsonl TOLD.jsonl --out runs/base
+    python -m benchmarks.stories_teacher FOLDER TOLD1.jsonl --temperature 0.8 --seed 1
+    python -m benchmarks.stories_teacher FOLDER TOLD2.jsonl --temperature 0.7 --seed 2
+    unison train stories_continued --base runs/first --text REAL.jsonl TOLD1.jsonl TOLD2.jsonl ...
     unison distil runs/base --recipe stories --out runs/student
     python -m benchmarks.stories pack runs/base runs/student
-    python -m benchmarks.stories measure REAL.jsonl --beside TOLD.jsonl --out ...
+    python -m benchmarks.stories measure REAL.jsonl --beside TOLD1.jsonl TOLD2.jsonl ...
     python -m benchmarks.stories_card docs/results/stories.json
 
 ``prepare`` writes records that ``unison train`` reads; ``pack`` stores both models as levels of 8

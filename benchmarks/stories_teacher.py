@@ -119,7 +119,7 @@ def main():
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--top-p", type=float, default=0.95)
     parser.add_argument("--length", type=int, default=400, help="tokens of its own, at most")
-    parser.add_argument("--characters", type=int, default=4_000_000)
+    parser.add_argument("--characters", type=int, default=3_000_000)
     parser.add_argument("--batch", type=int, default=192)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
